@@ -36,6 +36,38 @@ pub enum Body {
     Stream(StreamBody),
 }
 
+/// Bytes that are all there and do not change: what caches hold.
+#[derive(Clone, Debug)]
+pub enum KeptBody {
+    /// All of it, in memory.
+    Whole(Bytes),
+    /// A range of an immutable file.
+    File(FileBody),
+}
+
+impl KeptBody {
+    /// The length in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            KeptBody::Whole(bytes) => bytes.len() as u64,
+            KeptBody::File(file) => file.len,
+        }
+    }
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<KeptBody> for Body {
+    fn from(kept: KeptBody) -> Self {
+        match kept {
+            KeptBody::Whole(bytes) => Body::Whole(bytes),
+            KeptBody::File(file) => Body::File(file),
+        }
+    }
+}
+
 /// A range of a file that nobody changes while it is open (the caches write files once).
 #[derive(Clone, Debug)]
 pub struct FileBody {

@@ -97,7 +97,9 @@ mod tests {
         const VERSION: u16 = 2;
         fn migrate(version: u16, payload: &[u8]) -> Result<Self, EnvelopeError> {
             match version {
-                1 => Ok(Now(postcard::from_bytes(payload).expect("a version 1 payload"), "was absent".into())),
+                1 => {
+                    Ok(Now(postcard::from_bytes(payload).expect("a version 1 payload"), "was absent".into()))
+                }
                 found => Err(EnvelopeError::Version { kind: 250, found, newest: 2 }),
             }
         }

@@ -12,7 +12,7 @@ pub mod problem;
 pub mod rng;
 pub mod source;
 
-pub use body::{Body, BodyError, FileBody, StreamBody};
+pub use body::{Body, BodyError, FileBody, KeptBody, StreamBody};
 pub use clock::{Clock, Tick, Wall};
 pub use context::{Context, Deadline, RequestId};
 pub use id::{ContentHash, RequestKey, ResultKey, SourceKey, TenantId};

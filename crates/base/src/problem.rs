@@ -113,12 +113,15 @@ pub struct Problem {
     pub retry_after: Option<Duration>,
     /// The cause, for the log only.
     pub cause: Option<String>,
+    /// Whether an original's bytes alone are to blame, whatever is asked of them: remembered by their content hash.
+    #[serde(default)]
+    pub of_input: bool,
 }
 
 impl Problem {
     /// A failure of this kind.
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), subject: None, retry_after: None, cause: None }
+        Self { kind, detail: detail.into(), subject: None, retry_after: None, cause: None, of_input: false }
     }
     /// Names the option, limit or field concerned.
     pub fn about(mut self, subject: impl Into<Cow<'static, str>>) -> Self {
@@ -128,6 +131,11 @@ impl Problem {
     /// Says when to try again.
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
+        self
+    }
+    /// Blames an original's bytes alone.
+    pub fn of_input(mut self) -> Self {
+        self.of_input = true;
         self
     }
     /// Keeps the cause for the log.

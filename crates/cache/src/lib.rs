@@ -1,13 +1,26 @@
 //! Bytes in memory and on disk, behind [`Results`] and [`Originals`]: look up, put, evict. Knows no peers, flights or purges.
 
+mod caches;
+mod config;
+mod disk;
+mod memory;
+mod metrics;
+mod originals;
 pub mod record;
+mod results;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tutti_base::{BoxFuture, ContentHash, FileBody, RequestKey, ResultKey, SourceKey};
 
+pub use caches::{Caches, Ground, OpenError};
+pub use config::{CacheConfig, ConfigError};
+pub use disk::faults::{Faults, FileOp, NoFaults};
+pub use disk::limits::{MachineVolume, Space, Volume};
+pub use originals::DiskOriginals;
 pub use record::{Binding, Entry, OriginalRecord, ResultMeta};
+pub use results::TieredResults;
 
 /// The cache of results ("render cache"). A request key points to a binding, a binding to a result's bytes.
 ///
@@ -21,7 +34,10 @@ pub trait Results: Send + Sync {
     fn find<'a>(&'a self, key: &'a RequestKey) -> BoxFuture<'a, Option<Arc<Entry>>>;
 
     /// The bytes of `result`, whatever request led to them; none when they are not kept.
-    fn find_result<'a>(&'a self, result: &'a ResultKey) -> BoxFuture<'a, Option<(ResultMeta, tutti_base::Body)>>;
+    fn find_result<'a>(
+        &'a self,
+        result: &'a ResultKey,
+    ) -> BoxFuture<'a, Option<(ResultMeta, tutti_base::Body)>>;
 
     /// Keeps a result and its binding. Returns as soon as it is resident; the disk follows in the background, bounded:
     /// what the disk cannot keep up with is not kept there.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 use tutti_base::envelope::Versioned;
 use tutti_base::http::{Field, Validator};
-use tutti_base::{Body, ContentHash, ResultKey, Wall};
+use tutti_base::{ContentHash, KeptBody, ResultKey, Wall};
 
 /// What a request key points to: which bytes answer it, made from what, and until when that holds.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -64,18 +64,29 @@ pub struct Entry {
     /// What is said of them.
     pub meta: ResultMeta,
     /// `Whole` when resident, `File` when it is served from the disk.
-    pub body: Body,
+    pub body: KeptBody,
     /// The last purge against which this entry was checked; raised by [`Entry::note_purge_checked`].
     purge_checked: AtomicU64,
+    /// When its originals in folders were last found unchanged, in ms since 1970; raised by [`Entry::note_fresh`].
+    originals_checked: AtomicU64,
     /// What the front has prepared to send this entry faster. Opaque here.
     pub face: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl Entry {
     /// An entry that was checked against the purges that its binding has seen.
-    pub fn new(binding: Binding, meta: ResultMeta, body: Body) -> Self {
+    pub fn new(binding: Binding, meta: ResultMeta, body: KeptBody) -> Self {
         let purge_checked = AtomicU64::new(binding.purge_seen);
-        Self { binding, meta, body, purge_checked, face: OnceLock::new() }
+        let originals_checked = AtomicU64::new(binding.stored_at.0);
+        Self { binding, meta, body, purge_checked, originals_checked, face: OnceLock::new() }
+    }
+    /// When its originals in folders were last found unchanged.
+    pub fn originals_checked(&self) -> Wall {
+        Wall(self.originals_checked.load(Ordering::Relaxed))
+    }
+    /// Notes that its originals in folders were unchanged at `now`.
+    pub fn note_fresh(&self, now: Wall) {
+        self.originals_checked.fetch_max(now.0, Ordering::Relaxed);
     }
     /// The last purge against which it was checked.
     pub fn purge_checked(&self) -> u64 {

@@ -1,5 +1,36 @@
 //! Originals from outside: http(s) origins and named folders, behind [`Fetch`]. Guards addresses and paths; keeps nothing.
 
+mod ask;
+pub mod breaker;
+mod cap;
+pub mod config;
+mod count;
+mod dial;
+mod failure;
+pub mod folders;
+pub mod freshness;
+pub mod guard;
+mod link;
+pub mod names;
+pub mod network;
+pub mod origin;
+mod outside;
+pub mod pattern;
+mod pool;
+mod receive;
+mod roots;
+pub mod target;
+mod wait;
+
+pub use config::{Config, ConfigError, SourceConfig};
+pub use folders::{FolderPaths, FolderReport, FolderState};
+pub use names::Names;
+pub use network::{Network, NetworkError};
+pub use origin::AllowUrl;
+pub use outside::Outside;
+pub use pattern::{Pattern, PatternError};
+pub use target::{Target, TargetError};
+
 use std::fs::File;
 use std::sync::Arc;
 

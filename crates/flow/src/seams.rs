@@ -1,8 +1,16 @@
 //! What the journey needs of the outside, beside the caches' and the fetcher's own traits.
 
-use tutti_base::{BoxFuture, Context, Problem};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bytes::Bytes;
+use tutti_base::{Body, BoxFuture, ContentHash, Context, FileBody, Problem, TenantId};
+use tutti_fetch::FolderFile;
 use tutti_service::registry::ServiceId;
-use tutti_service::{Output, OwnedInput, Refined};
+use tutti_service::{Output, OwnedInput, Refined, Tenant};
+
+use crate::purge::Purge;
 
 /// Does jobs on this machine.
 pub trait Work: Send + Sync {
@@ -28,6 +36,8 @@ pub struct Task {
     pub inputs: Vec<OwnedInput>,
     /// For whose sake.
     pub context: Context,
+    /// Set to true by the worker when an engine begins with it: time in a queue is not the job's fault.
+    pub started: Arc<AtomicBool>,
 }
 
 /// What a machine can give to jobs.
@@ -39,4 +49,40 @@ pub struct Capacity {
     pub cpu: f32,
     /// Bytes that jobs may use together.
     pub bytes: u64,
+}
+
+/// Starts work that nobody waits for.
+pub trait Spawn: Send + Sync {
+    /// Runs `work` until it ends or the process stops.
+    fn spawn(&self, name: &'static str, work: BoxFuture<'static, ()>);
+}
+
+/// Copies bytes to where they cannot change, and back into memory. Off the caller's thread.
+pub trait Copies: Send + Sync {
+    /// An unchanging copy of a folder's file, and its hash. Fails when it is longer than `limit` bytes.
+    fn freeze<'a>(
+        &'a self,
+        file: &'a FolderFile,
+        limit: u64,
+    ) -> BoxFuture<'a, io::Result<(FileBody, ContentHash)>>;
+    /// An unchanging file of these bytes.
+    fn file(&self, bytes: Bytes) -> BoxFuture<'_, io::Result<FileBody>>;
+    /// All bytes of `body`, at most `limit`.
+    fn read(&self, body: Body, limit: u64) -> BoxFuture<'_, io::Result<Bytes>>;
+}
+
+/// Where the purge log is kept over a restart.
+pub trait PurgeKeeper: Send + Sync {
+    /// The log as it was kept, oldest first, without gaps.
+    fn load(&self) -> Vec<Purge>;
+    /// Keeps one more; on stable storage when this returns.
+    fn append<'a>(&'a self, purge: &'a Purge) -> BoxFuture<'a, Result<(), Problem>>;
+}
+
+/// The tenants' settings.
+pub trait Tenants: Send + Sync {
+    /// The settings of `id` as of now.
+    fn get(&self, id: &TenantId) -> Arc<Tenant>;
+    /// Changes whenever any setting that plans depend on has changed.
+    fn generation(&self) -> u64;
 }

@@ -1,6 +1,9 @@
 //! What the header of an input tells, found by the bounded probe in the server process.
 
+use std::os::unix::fs::FileExt;
+
 use serde::{Deserialize, Serialize};
+use tutti_base::FileBody;
 
 /// The head of an input, read in few jumps: at most 64 KiB in at most 64 reads, whatever the file claims.
 pub trait HeadReader {
@@ -76,6 +79,30 @@ impl HeadReader for BytesHead<'_> {
         let part = &self.bytes[start..self.bytes.len().min(start.saturating_add(allowed))];
         into[..part.len()].copy_from_slice(part);
         Some(part.len())
+    }
+}
+
+/// A head reader over a cached file, read by position.
+pub struct FileHead<'a> {
+    body: &'a FileBody,
+    budget: HeadBudget,
+}
+
+impl<'a> FileHead<'a> {
+    /// Reads the head of `body`.
+    pub fn new(body: &'a FileBody) -> Self {
+        Self { body, budget: HeadBudget::default() }
+    }
+}
+
+impl HeadReader for FileHead<'_> {
+    fn len(&self) -> u64 {
+        self.body.len
+    }
+    fn read_at(&mut self, offset: u64, into: &mut [u8]) -> Option<usize> {
+        let allowed = self.budget.take(into.len())? as u64;
+        let allowed = allowed.min(self.body.len.saturating_sub(offset)) as usize;
+        self.body.file.read_at(&mut into[..allowed], self.body.offset + offset).ok()
     }
 }
 

@@ -39,6 +39,7 @@ impl Registry {
     }
     /// Every service's default mounts.
     pub fn mounts(&self) -> impl Iterator<Item = (Mount, ServiceId)> {
-        self.iter().flat_map(|(id, service)| service.describe().mounts.iter().map(move |mount| (mount.clone(), id)))
+        self.iter()
+            .flat_map(|(id, service)| service.describe().mounts.iter().map(move |mount| (mount.clone(), id)))
     }
 }

@@ -1,0 +1,305 @@
+//! Getting originals: kept ones while they are fresh, else from their folder or origin, once for all who wait.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tracing::Instrument;
+use tutti_base::{
+    BodyError, Clock, ContentHash, Deadline, Fault, FileBody, Kind, Problem, Source, SourceKey, StreamBody,
+    TenantId, Wall,
+};
+use tutti_cache::{OriginalRecord, Originals};
+use tutti_fetch::{Fetch, FetchRequest, Fetched, FileStamp, FolderFile, OriginAnswer};
+
+use crate::failures::{Failed, Failures};
+use crate::flight::Flights;
+use crate::meter::Meter;
+use crate::purge::{named_tag, source_tag};
+use crate::{Copies, PurgeLog};
+
+/// Fresh for this long where an origin says nothing (no heuristics: RFC 9111 §4.2.2 allows none).
+const FRESH_UNSAID: Duration = Duration::from_secs(60);
+/// Kept this long past its freshness for when the origin fails, where the origin says nothing.
+const STALE_IF_ERROR: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Stamps of folder files that are remembered with their hashes.
+const STAMPS_MAX: usize = 65_536;
+
+/// An original that is at hand.
+#[derive(Clone, Debug)]
+pub struct Original {
+    /// The hash of its bytes.
+    pub hash: ContentHash,
+    /// Its bytes; they do not change.
+    pub body: FileBody,
+    /// What purges find it by.
+    pub tags: Vec<String>,
+    /// Until when its origin says that it is fresh; none where it does not say.
+    pub fresh_until: Option<Wall>,
+    /// Whether answers made of it may be shared.
+    pub shared: bool,
+    /// Whether it is an expired copy, because the origin failed.
+    pub stale: bool,
+}
+
+/// Gets originals for the journey.
+pub struct Desk {
+    /// Kept originals.
+    pub cache: Arc<dyn Originals>,
+    /// The outside.
+    pub fetch: Arc<dyn Fetch>,
+    /// Unchanging copies.
+    pub copies: Arc<dyn Copies>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Purges.
+    pub purges: Arc<PurgeLog>,
+    /// Failures.
+    pub failures: Arc<Failures>,
+    /// Metrics.
+    pub meter: Meter,
+    flights: Flights<SourceKey, Original>,
+    stamps: Mutex<HashMap<SourceKey, (FileStamp, ContentHash)>>,
+}
+
+/// What to get.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Its name.
+    pub key: SourceKey,
+    /// Where it comes from.
+    pub source: Source,
+    /// For whom.
+    pub tenant: TenantId,
+    /// The most bytes it may have.
+    pub bytes_max: u64,
+}
+
+impl Desk {
+    /// A desk over these.
+    pub fn new(
+        cache: Arc<dyn Originals>,
+        fetch: Arc<dyn Fetch>,
+        copies: Arc<dyn Copies>,
+        clock: Arc<dyn Clock>,
+        purges: Arc<PurgeLog>,
+        failures: Arc<Failures>,
+        meter: Meter,
+    ) -> Self {
+        let flights = Flights::new(Arc::clone(&clock));
+        Self { cache, fetch, copies, clock, purges, failures, meter, flights, stamps: Mutex::default() }
+    }
+
+    /// Gets `wanted` before `deadline`. Cancel-safe.
+    pub async fn get(self: &Arc<Self>, wanted: &Wanted, deadline: Deadline) -> Result<Original, Problem> {
+        if let Some(problem) = self.failures.recall(&Failed::Source(wanted.key), self.clock.now()) {
+            return Err(problem);
+        }
+        let (got, _) = self
+            .flights
+            .fly(wanted.key, deadline, |until| {
+                let (desk, wanted) = (Arc::clone(self), wanted.clone());
+                let span = tracing::debug_span!("flow.original", source = %wanted.source);
+                Box::pin(async move { desk.obtain(&wanted, until.deadline()).await }.instrument(span))
+            })
+            .await;
+        if let Err(problem) = &got {
+            self.failures.note(Failed::Source(wanted.key), problem, self.clock.now());
+        }
+        got
+    }
+
+    /// Whether a folder's file still has the content `hash`, by its stamp alone; false as well when it cannot be said.
+    pub async fn unchanged(&self, wanted: &Wanted, hash: &ContentHash, deadline: Deadline) -> bool {
+        let request = FetchRequest {
+            source: wanted.source.clone(),
+            tenant: wanted.tenant.clone(),
+            validator: Default::default(),
+            deadline,
+        };
+        match self.fetch.fetch(&request).await {
+            Ok(Fetched::File(file)) => self.known(&wanted.key, &file.stamp) == Some(*hash),
+            _ => false,
+        }
+    }
+
+    async fn obtain(&self, wanted: &Wanted, deadline: Deadline) -> Result<Original, Problem> {
+        let kept = match wanted.source {
+            Source::Http { .. } => self.kept(wanted).await,
+            Source::Local { .. } => None,
+        };
+        if let Some((record, body)) = &kept
+            && self.clock.wall() < record.fresh_until
+        {
+            Meter::count(&self.meter.originals, "kept");
+            return Ok(original(wanted, record, body.clone(), false));
+        }
+        let validator = kept.as_ref().map(|(record, _)| record.validator.clone()).unwrap_or_default();
+        let request = FetchRequest {
+            source: wanted.source.clone(),
+            tenant: wanted.tenant.clone(),
+            validator,
+            deadline,
+        };
+        let purge_seen = self.purges.newest();
+        let fetched = match self.fetch.fetch(&request).await {
+            Ok(Fetched::File(file)) => self.copy_of_file(wanted, file).await,
+            Ok(Fetched::Body(answer, body)) => self.receive(wanted, answer, body, purge_seen).await,
+            Ok(Fetched::NotModified(answer)) => self.confirm(wanted, answer, kept.clone(), purge_seen).await,
+            Err(problem) => Err(problem),
+        };
+        fetched.or_else(|problem| self.stale_instead(wanted, kept, problem))
+    }
+
+    async fn kept(&self, wanted: &Wanted) -> Option<(OriginalRecord, FileBody)> {
+        let (record, body) = self.cache.find(&wanted.key).await?;
+        if self.purges.check(record.purge_seen, &tags_of(wanted, &record.tags), None).is_err() {
+            self.cache.forget(&wanted.key);
+            return None;
+        }
+        Some((record, body))
+    }
+
+    async fn copy_of_file(&self, wanted: &Wanted, file: FolderFile) -> Result<Original, Problem> {
+        if file.stamp.len > wanted.bytes_max {
+            return Err(too_long(wanted.bytes_max));
+        }
+        let (body, hash) = self.copies.freeze(&file, wanted.bytes_max).await.map_err(|error| {
+            Problem::new(Kind::NotFound, "the original could not be read")
+                .because(format!("{}: {error}", wanted.source))
+        })?;
+        let mut stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        if stamps.len() >= STAMPS_MAX {
+            stamps.clear();
+        }
+        stamps.insert(wanted.key, (file.stamp, hash));
+        Meter::count(&self.meter.originals, "folder");
+        Ok(Original { hash, body, tags: tags_of(wanted, &[]), fresh_until: None, shared: true, stale: false })
+    }
+
+    async fn receive(
+        &self,
+        wanted: &Wanted,
+        answer: OriginAnswer,
+        mut body: StreamBody,
+        purge_seen: u64,
+    ) -> Result<Original, Problem> {
+        let mut writer = self.cache.writer();
+        let mut len = 0u64;
+        while let Some(chunk) = body.chunks.next().await {
+            let chunk = chunk.map_err(|error| broken_body(wanted, &error))?;
+            len += chunk.len() as u64;
+            if len > wanted.bytes_max {
+                return Err(too_long(wanted.bytes_max));
+            }
+            writer.write(&chunk).map_err(|error| keeping_failed(&error))?;
+        }
+        let sealed = writer.seal().map_err(|error| keeping_failed(&error))?;
+        let record = self.record(answer, sealed.hash, len, purge_seen);
+        Meter::count(&self.meter.originals, "fetched");
+        let got = original(wanted, &record, sealed.body, false);
+        if record.shared && self.purges.check(purge_seen, &got.tags, None).is_ok() {
+            (sealed.keep)(wanted.key, record);
+        }
+        Ok(got)
+    }
+
+    async fn confirm(
+        &self,
+        wanted: &Wanted,
+        answer: OriginAnswer,
+        kept: Option<(OriginalRecord, FileBody)>,
+        purge_seen: u64,
+    ) -> Result<Original, Problem> {
+        let Some((before, body)) = kept else {
+            let detail = "the origin answered 304 to a request that named no version";
+            return Err(Problem::new(Kind::OriginBroken, detail));
+        };
+        let mut record = self.record(answer, before.hash, before.len, purge_seen);
+        record.claimed_type = record.claimed_type.or(before.claimed_type);
+        record.validator = if record.validator.is_empty() { before.validator } else { record.validator };
+        record.tags = if record.tags.is_empty() { before.tags } else { record.tags };
+        self.cache.update(&wanted.key, record.clone()).await;
+        Meter::count(&self.meter.originals, "unchanged");
+        Ok(original(wanted, &record, body, false))
+    }
+
+    /// A kept copy past its freshness, when the origin failed and the copy's time for that has not run out.
+    fn stale_instead(
+        &self,
+        wanted: &Wanted,
+        kept: Option<(OriginalRecord, FileBody)>,
+        problem: Problem,
+    ) -> Result<Original, Problem> {
+        match kept {
+            Some((record, body))
+                if problem.kind.fault() == Fault::Upstream
+                    && !matches!(problem.kind, Kind::OriginStatus(_))
+                    && self.clock.wall() < record.error_until =>
+            {
+                Meter::count(&self.meter.originals, "stale");
+                Ok(original(wanted, &record, body, true))
+            }
+            _ => Err(problem),
+        }
+    }
+
+    fn record(&self, answer: OriginAnswer, hash: ContentHash, len: u64, purge_seen: u64) -> OriginalRecord {
+        let now = self.clock.wall();
+        let fresh_until = now + answer.fresh_for.unwrap_or(FRESH_UNSAID);
+        OriginalRecord {
+            hash,
+            len,
+            claimed_type: answer.claimed_type,
+            validator: answer.validator,
+            stored_at: now,
+            fresh_until,
+            error_until: fresh_until + answer.stale_if_error.unwrap_or(STALE_IF_ERROR),
+            explicit_lifetime: answer.fresh_for.is_some(),
+            shared: answer.shared,
+            tags: answer.tags,
+            purge_seen,
+        }
+    }
+
+    fn known(&self, key: &SourceKey, stamp: &FileStamp) -> Option<ContentHash> {
+        let stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        stamps.get(key).filter(|(known, _)| known == stamp).map(|(_, hash)| *hash)
+    }
+}
+
+fn original(wanted: &Wanted, record: &OriginalRecord, body: FileBody, stale: bool) -> Original {
+    Original {
+        hash: record.hash,
+        body,
+        tags: tags_of(wanted, &record.tags),
+        fresh_until: record.explicit_lifetime.then_some(record.fresh_until),
+        shared: record.shared,
+        stale,
+    }
+}
+
+fn tags_of(wanted: &Wanted, named: &[String]) -> Vec<String> {
+    std::iter::once(source_tag(&wanted.key)).chain(named.iter().map(|tag| named_tag(tag))).collect()
+}
+
+fn too_long(limit: u64) -> Problem {
+    let detail = format!("the original is longer than the limit of {limit} bytes (source_bytes)");
+    Problem::new(Kind::Unprocessable, detail).about("source_bytes")
+}
+
+fn broken_body(wanted: &Wanted, error: &BodyError) -> Problem {
+    match error {
+        BodyError::TooLong { limit } => too_long(*limit),
+        BodyError::Timeout => {
+            Problem::new(Kind::OriginTimeout, "the origin did not send the original in time")
+        }
+        BodyError::Broken(_) => Problem::new(Kind::OriginBroken, "the origin broke off in the original"),
+    }
+    .because(format!("{}: {error}", wanted.source))
+}
+
+fn keeping_failed(error: &std::io::Error) -> Problem {
+    Problem::new(Kind::Internal, "the original could not be kept while it was read").because(error)
+}

@@ -1,0 +1,9 @@
+//! The journey, end to end, over seams that the tests hold: caching, freshness, flights, purges, failures, degrading.
+#![expect(clippy::unwrap_used, reason = "a poisoned lock ends the test")]
+
+mod caching;
+mod capacity;
+mod failing;
+mod flights;
+mod purging;
+mod world;

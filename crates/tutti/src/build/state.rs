@@ -1,0 +1,82 @@
+//! Small and strong state: the store, the document in it, the secrets, and the tenants made of both.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tutti_base::{Clock, TenantId};
+use tutti_store::document::Validate;
+use tutti_store::{Document, RealDisk, RedbStore, Secrets, Store, StoreError};
+use tutti_telemetry::Metrics;
+
+use crate::cluster::{Cluster, Rules};
+use crate::settings::Settings;
+use crate::tenancy::TenantTable;
+
+/// A server that is just stopping still has the store; a new one waits this long for it.
+const STORE_WITHIN: Duration = Duration::from_secs(20);
+
+/// Store, document, secrets and tenants.
+pub(crate) struct State {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The cluster document.
+    pub document: Document,
+    /// What documents are checked with.
+    pub rules: Arc<Rules>,
+    /// The secrets.
+    pub secrets: Secrets,
+    /// The tenants in force.
+    pub tenants: Arc<TenantTable>,
+    /// The document that the server was started with.
+    pub cluster: Arc<Cluster>,
+}
+
+impl State {
+    /// Opens what is in the data directory.
+    pub(crate) async fn open(
+        settings: &Settings,
+        clock: &Arc<dyn Clock>,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Self> {
+        let disk = RealDisk::at(&settings.data);
+        let redb = open_store(&disk, clock, metrics).await?;
+        tokio::spawn(redb.expire_leases());
+        let store: Arc<dyn Store> = redb;
+        let secrets = Secrets::open(Arc::clone(&store), &disk, Arc::clone(clock))?;
+        let rules = Rules::beside(Arc::default());
+        let checks: Arc<dyn Validate> = Arc::<Rules>::clone(&rules);
+        let document = Document::open(Arc::clone(&store), Arc::clone(clock), checks);
+        let cluster = Cluster::read(&document.current()?.table).map_err(|wrong| {
+            let wrong: Vec<String> = wrong.into_iter().map(|invalid| invalid.message).collect();
+            anyhow::anyhow!("the cluster document cannot be used by this version: {}", wrong.join("; "))
+        })?;
+        let cluster = Arc::new(cluster);
+        rules.follow(Arc::clone(&cluster));
+        let tenants = Arc::new(TenantTable::new(main_tenant(&cluster, &secrets)?));
+        Ok(Self { store, document, rules, secrets, tenants, cluster })
+    }
+}
+
+/// The tenant `main` of a document.
+pub(crate) fn main_tenant(cluster: &Cluster, secrets: &Secrets) -> anyhow::Result<tutti_service::Tenant> {
+    let section = cluster.tenants.get(TenantId::MAIN).cloned().unwrap_or_default();
+    section.resolve(TenantId::MAIN, secrets).context("[tenants.main]")
+}
+
+async fn open_store(
+    disk: &RealDisk,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> anyhow::Result<Arc<RedbStore>> {
+    let until = clock.now() + STORE_WITHIN;
+    loop {
+        match RedbStore::open(disk, Arc::clone(clock), metrics, &Default::default()) {
+            Ok(store) => return Ok(store),
+            Err(StoreError::Open(reason)) if reason.contains("in use") && clock.now() < until => {
+                clock.sleep_until(clock.now() + Duration::from_millis(100)).await;
+            }
+            Err(error) => return Err(error).context("the store in the data directory could not be opened"),
+        }
+    }
+}

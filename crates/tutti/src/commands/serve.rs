@@ -1,0 +1,152 @@
+//! `tutti serve`: listeners, privileges, runtime, house, doors; then waits for the word to stop.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tutti_admin::{Admin, Listeners, Parts};
+use tutti_front::listeners;
+use tutti_process::privilege;
+
+use crate::build::House;
+use crate::cli::ServeArgs;
+use crate::console::HouseConsole;
+use crate::settings::{HTTP_PORT, LogFormat, Settings};
+
+/// Runs the server until it is told to stop.
+pub(crate) fn run(args: &ServeArgs, data: Option<&Path>) -> anyhow::Result<()> {
+    let settings = Settings::of(args, data)?;
+    let sockets = sockets(&settings)?;
+    make_folders(&settings)?;
+    let kept = give_up_root(&settings)?;
+    start_logging(settings.log)?;
+    if let Some(kept) = kept {
+        tracing::info!(uid = settings.uid, ?kept, "started as root; runs as a user of its own");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("flow")
+        .build()
+        .context("no runtime")?;
+    let stopped = runtime.block_on(serve(settings, sockets));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    stopped
+}
+
+async fn serve(settings: Settings, mut sockets: Vec<TcpListener>) -> anyhow::Result<()> {
+    let house = Arc::new(House::build(settings).await?);
+    if sockets.is_empty() {
+        sockets.push(listeners::bind(default_address(&house))?);
+    }
+    let admin_config = tutti_admin::Config {
+        address: Some(house.settings.admin),
+        metrics: house.settings.metrics,
+        ..Default::default()
+    };
+    admin_config.validate().map_err(anyhow::Error::msg)?;
+    let admin_listeners = Listeners::open(&house.settings.data, &admin_config).await?;
+    let front = house.open_front(sockets)?;
+    let console = Arc::new(HouseConsole::new(&house, front.addresses(), &admin_listeners));
+    let parts = Parts {
+        console: Arc::<HouseConsole>::clone(&console),
+        document: house.state.document.clone(),
+        secrets: house.state.secrets.clone(),
+        metrics: house.metrics.clone(),
+    };
+    let admin = Admin::new(parts, admin_listeners, &admin_config);
+    let (stop_admin, stopped) = tokio::sync::oneshot::channel::<()>();
+    let admin = tokio::spawn(admin.run(async move {
+        // Either the word comes, or whoever could give it is gone.
+        let _ = stopped.await;
+    }));
+    let follower = tokio::spawn(crate::console::follow_document(Arc::clone(&house)));
+    front.mark_ready();
+    console.mark_ready();
+    welcome(&house, front.addresses());
+    told_to_stop().await?;
+    tracing::info!("stopping: requests under way are finished");
+    console.mark_draining();
+    follower.abort();
+    let drained = house.close(front).await;
+    tracing::info!(open = drained.open, cut = drained.cut, "stopped");
+    drop(stop_admin);
+    admin.await.context("the administration ended badly")
+}
+
+/// Port 8080: on loopback only, unless URLs are signed.
+fn default_address(house: &House) -> SocketAddr {
+    let signed = house.cluster.tenants.values().any(|tenant| !tenant.keys.is_empty());
+    let host: [u8; 4] = if signed { [0, 0, 0, 0] } else { [127, 0, 0, 1] };
+    SocketAddr::from((host, HTTP_PORT))
+}
+
+/// Listening sockets that were passed to us, or the addresses that were asked for; bound while we may bind low ports.
+fn sockets(settings: &Settings) -> anyhow::Result<Vec<TcpListener>> {
+    let word = |name: &str| std::env::var(name).ok();
+    let (pid, fds) = (word("LISTEN_PID"), word("LISTEN_FDS"));
+    let inherited = listeners::inherited_count(std::process::id(), pid.as_deref(), fds.as_deref());
+    if inherited > 0 {
+        return Ok(listeners::adopt(listeners::FIRST_INHERITED, inherited)?);
+    }
+    settings.http.iter().map(|address| Ok(listeners::bind(*address)?)).collect()
+}
+
+fn make_folders(settings: &Settings) -> anyhow::Result<()> {
+    tutti_store::disk::make_private_folder(&settings.data)?;
+    tutti_store::disk::make_private_folder(&settings.cache)?;
+    let unnamed = &settings.originals[""];
+    if unnamed.starts_with(&settings.data) {
+        std::fs::create_dir_all(unnamed).with_context(|| format!("cannot make {}", unnamed.display()))?;
+    }
+    Ok(())
+}
+
+fn give_up_root(settings: &Settings) -> anyhow::Result<Option<privilege::CapabilitySet>> {
+    if !privilege::is_root() {
+        return Ok(None);
+    }
+    let own = [settings.data.as_path(), settings.cache.as_path()];
+    Ok(Some(privilege::drop_to(settings.uid, settings.uid, privilege::SERVER_KEEPS, &own)?))
+}
+
+fn start_logging(format: LogFormat) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TUTTI_LOG").unwrap_or_else(|_| "info".into());
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Human => logs.with_target(true).try_init(),
+        LogFormat::Json => logs.json().try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("logging could not be started: {error}"))
+}
+
+fn welcome(house: &House, addresses: &[SocketAddr]) {
+    for address in addresses {
+        eprintln!("tutti {} serves on http://{address}", env!("CARGO_PKG_VERSION"));
+    }
+    if let (Some(address), Some(first)) = (addresses.first(), first_picture(house)) {
+        eprintln!("try   http://{address}/image/unsafe/rs:fit:512:512/plain/local:///{first}@webp");
+    }
+    eprintln!("data  {}", house.settings.data.display());
+}
+
+/// A picture of the unnamed folder, to try.
+fn first_picture(house: &House) -> Option<String> {
+    let listed = std::fs::read_dir(house.settings.originals.get("")?).ok()?;
+    let mut names: Vec<String> =
+        listed.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.retain(|name| [".jpg", ".png", ".webp"].iter().any(|end| name.ends_with(end)));
+    names.sort_unstable();
+    names.into_iter().next()
+}
+
+async fn told_to_stop() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

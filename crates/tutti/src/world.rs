@@ -1,0 +1,11 @@
+//! The machine behind the journey's seams: its clock, its runtime, its memory files, its purge log.
+
+mod clock;
+mod copies;
+mod purges;
+mod spawn;
+
+pub(crate) use clock::MachineClock;
+pub(crate) use copies::MemoryCopies;
+pub(crate) use purges::StoredPurges;
+pub(crate) use spawn::OnRuntime;

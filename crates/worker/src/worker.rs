@@ -1,0 +1,172 @@
+//! The worker: gives each job a CPU permit, and its service what it needs to run.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit, TryAcquireError};
+use tutti_base::{Body, BoxFuture, Clock, Context, FileBody, Kind, Problem};
+use tutti_flow::{Capacity, Task, Work};
+use tutti_process::{EngineSpec, Identity, SandboxReport, privilege};
+use tutti_service::{Capability, Output, OwnedInput, Registry, Service};
+use tutti_telemetry::Metrics;
+
+use crate::Config;
+use crate::capacity::Machine;
+use crate::config::ConfigError;
+use crate::count::{Counts, Raised};
+use crate::job::{self, Job};
+use crate::pool::Pool;
+
+/// This very program, even when its file has been replaced: server and engines are always one version.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// When a client whose job found no permit may try again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Does jobs on this machine. Dropping it kills its engines.
+pub struct Worker {
+    registry: Registry,
+    hands: Hands,
+    pools: Vec<Option<Arc<Pool>>>,
+    waiting_max: usize,
+    warm: usize,
+}
+
+/// What all jobs share.
+pub(crate) struct Hands {
+    pub(crate) clock: Arc<dyn Clock>,
+    permits: Semaphore,
+    counts: Counts,
+    capacity: Capacity,
+}
+
+/// How starting a service's first engines went.
+#[derive(Debug)]
+pub struct Warmed {
+    /// The service.
+    pub service: &'static str,
+    /// Which layers hold its engines, or why none started.
+    pub engines: Result<SandboxReport, String>,
+}
+
+impl Worker {
+    /// A worker for the services of `registry`, on what `machine` can give. Starts nothing yet.
+    pub fn new(
+        config: &Config,
+        registry: Registry,
+        machine: Machine,
+        clock: Arc<dyn Clock>,
+        metrics: &Metrics,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let capacity = machine.capacity(config);
+        let most = config.engines_max.unwrap_or(2 * capacity.permits + 1).max(capacity.permits);
+        let counts = Counts::register(metrics, config, capacity.permits, most);
+        let uid_first = privilege::may_change_user().then_some(config.engine_uid_first);
+        let pool = |service: &Arc<dyn Service>| {
+            let name = service.describe().name;
+            let wanted = service.describe().capabilities.contains(&Capability::Engine);
+            wanted.then(|| {
+                Arc::new(Pool::new(name, spec(config, name), uid_first, most, counts.clone(), clock.clone()))
+            })
+        };
+        let pools = registry.iter().map(|(_, service)| pool(service)).collect();
+        let permits = Semaphore::new(capacity.permits);
+        let hands = Hands { clock, permits, counts, capacity };
+        Ok(Self { registry, hands, pools, waiting_max: config.waiting_max, warm: config.warm })
+    }
+
+    /// Starts the first engines of every service that has any, so that the first request need not wait; for `doctor`
+    /// as well. Cancel-safe.
+    pub async fn warm(&self) -> Vec<Warmed> {
+        let mut warmed = Vec::new();
+        if self.warm == 0 {
+            return warmed;
+        }
+        for pool in self.pools.iter().flatten() {
+            let engines = pool.warm(self.warm).await.map_err(|none| none.reason);
+            warmed.push(Warmed { service: pool.service, engines });
+        }
+        warmed
+    }
+
+    async fn run_task(&self, task: Task) -> Result<Output, Problem> {
+        if let (Some(media), Some(input)) = (&task.job.pass_through, task.inputs.first()) {
+            return Ok(passed_through(media, input));
+        }
+        let _permit = self.permit(&task.context).await?;
+        let _busy = Raised::on(&self.hands.counts.busy);
+        let deadline = task.context.deadline;
+        let service = self.registry.get(task.service);
+        let pool = self.pools[usize::from(task.service.0)].as_ref();
+        if pool.is_none() {
+            // No engine will ever begin: the service itself does, now.
+            task.started.store(true, Ordering::Release);
+        }
+        let (request, started) = (task.context, task.started);
+        let job = Job { request, pool, hands: &self.hands, started, turn: Mutex::new(()) };
+        tokio::select! {
+            biased;
+            result = service.run(task.job, task.inputs, &job) => result,
+            () = self.hands.clock.sleep_until(deadline.0) => Err(job::out_of_time()),
+        }
+    }
+
+    /// A permit, in the order of asking.
+    async fn permit(&self, context: &Context) -> Result<SemaphorePermit<'_>, Problem> {
+        let Hands { clock, permits, counts, .. } = &self.hands;
+        let asked = clock.now();
+        if context.deadline.passed(asked) {
+            return Err(self.refuse("late"));
+        }
+        match permits.try_acquire() {
+            Ok(permit) => return Ok(permit),
+            Err(TryAcquireError::NoPermits) => {}
+            Err(TryAcquireError::Closed) => return Err(self.refuse("closed")),
+        }
+        if counts.waiting.get() >= i64::try_from(self.waiting_max).unwrap_or(i64::MAX) {
+            return Err(self.refuse("full"));
+        }
+        let _waiting = Raised::on(&counts.waiting);
+        let permit = tokio::select! {
+            biased;
+            permit = permits.acquire() => permit.map_err(|_| self.refuse("closed")),
+            () = clock.sleep_until(context.deadline.0) => Err(self.refuse("late")),
+        };
+        counts.wait_seconds.observe(clock.now().since(asked).as_secs_f64());
+        permit
+    }
+
+    fn refuse(&self, reason: &'static str) -> Problem {
+        self.hands.counts.refused.get_or_create(&[("reason", reason)]).inc();
+        Problem::new(Kind::Overloaded, "there is no capacity for this work now; try again")
+            .retry_after(TRY_AGAIN)
+            .because(format!("no permit: {reason}"))
+    }
+}
+
+impl Work for Worker {
+    fn run(&self, task: Task) -> BoxFuture<'_, Result<Output, Problem>> {
+        Box::pin(self.run_task(task))
+    }
+    fn capacity(&self) -> Capacity {
+        self.hands.capacity
+    }
+}
+
+fn spec(config: &Config, service: &str) -> EngineSpec {
+    EngineSpec {
+        program: PathBuf::from(OWN_PROGRAM),
+        args: vec!["engine".into(), service.into()],
+        limits: config.engine_limits(),
+        identity: Identity::Server,
+        nice: config.engine_nice,
+    }
+}
+
+fn passed_through(media: &str, input: &OwnedInput) -> Output {
+    let body = Body::File(FileBody { file: input.file.clone(), offset: 0, len: input.len });
+    Output { content_type: media.to_owned(), body, fields: Vec::new(), cpu_ms: 0.0 }
+}
