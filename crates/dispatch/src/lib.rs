@@ -4,4 +4,4 @@ pub mod admission;
 pub mod model;
 
 pub use admission::{Admission, Limits, Load, Shortage, Ticket, Verdict};
-pub use model::CostModel;
+pub use model::{CostModel, Known};

@@ -46,7 +46,7 @@ impl Failures {
 
     /// Remembers `problem` of `what` for as long as its kind is worth it.
     pub fn note(&self, what: Failed, problem: &Problem, now: Tick) {
-        let Some(worth) = remembered_for(problem.kind) else { return };
+        let Some(worth) = remembered_for(&what, problem.kind) else { return };
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if memory.by_what.insert(what, (problem.clone(), now + worth)).is_none() {
             memory.by_age.push_back(what);
@@ -103,8 +103,10 @@ impl Failures {
     }
 }
 
-fn remembered_for(kind: Kind) -> Option<Duration> {
+fn remembered_for(what: &Failed, kind: Kind) -> Option<Duration> {
     match kind {
+        // An original that is too long has no hash to be remembered by, and may be another one soon.
+        Kind::Unprocessable if matches!(what, Failed::Source(_)) => Some(ORIGIN_REFUSED_FOR),
         Kind::OriginStatus(_) => Some(ORIGIN_REFUSED_FOR),
         Kind::OriginBroken | Kind::OriginTimeout => Some(ORIGIN_BROKEN_FOR),
         Kind::Unprocessable => Some(UNPROCESSABLE_FOR),
@@ -125,7 +127,7 @@ mod tests {
         let failures = Failures::default();
         let at = |secs| Tick(0) + Duration::from_secs_f64(secs);
         for (kind, secs) in
-            [(Kind::OriginStatus(404), 10.0), (Kind::OriginBroken, 1.0), (Kind::Unprocessable, 3600.0)]
+            [(Kind::OriginStatus(404), 10.0), (Kind::OriginBroken, 1.0), (Kind::Unprocessable, 10.0)]
         {
             failures.note(source(1), &Problem::new(kind, "x"), at(0.0));
             assert!(failures.recall(&source(1), at(secs - 0.1)).is_some(), "{kind:?}");

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tutti_base::{Clock, Kind, Problem};
-use tutti_dispatch::{Admission, CostModel, Limits, Load, Shortage, Ticket, Verdict};
+use tutti_dispatch::{Admission, CostModel, Known, Limits, Load, Shortage, Ticket, Verdict};
 use tutti_service::plan::Cost;
 
 use crate::meter::Meter;
@@ -35,7 +35,8 @@ pub struct Place {
     gate: Arc<Gate>,
     ticket: Option<Ticket>,
     class: &'static str,
-    predicted_ms: f32,
+    /// What was predicted, by what was known then.
+    predicted: Vec<(Known, f32)>,
     rank: Rank,
 }
 
@@ -55,12 +56,12 @@ impl Gate {
         rank: Rank,
     ) -> Result<Place, Shortage> {
         let mut state = self.state();
-        let load = load_of(&state.model, class, cost, left, rank);
+        let load = load_of(&state.model, class, (Known::Request, cost), left, rank);
         match state.admission.decide(load, self.clock.now()) {
             Verdict::Admit(ticket) => {
                 self.show(&state.admission);
-                let (ticket, predicted_ms) = (Some(ticket), cost.cpu_ms);
-                Ok(Place { gate: Arc::clone(self), ticket, class, predicted_ms, rank })
+                let (ticket, predicted) = (Some(ticket), vec![(Known::Request, cost.cpu_ms)]);
+                Ok(Place { gate: Arc::clone(self), ticket, class, predicted, rank })
             }
             Verdict::Short(shortage) => {
                 Meter::count(&self.meter.shed, shortage.word());
@@ -88,8 +89,8 @@ impl Gate {
     }
 
     /// The CPU time to expect of a job, in ms.
-    pub fn expect_ms(&self, class: &str, cost: &Cost) -> f32 {
-        self.state().model.expect(class, cost.cpu_ms)
+    pub fn expect_ms(&self, class: &'static str, cost: &Cost) -> f32 {
+        self.state().model.expect(class, Known::Request, cost.cpu_ms)
     }
 
     /// Changes the limits in force.
@@ -112,7 +113,7 @@ impl Place {
     pub fn correct(&mut self, class: &'static str, cost: &Cost, left: Duration) -> Result<(), Shortage> {
         let Some(ticket) = self.ticket.take() else { return Ok(()) };
         let mut state = self.gate.state();
-        let load = load_of(&state.model, class, cost, left, self.rank);
+        let load = load_of(&state.model, class, (Known::Facts, cost), left, self.rank);
         let (ticket, verdict) = match state.admission.correct(ticket, load, self.gate.clock.now()) {
             Ok(ticket) => (ticket, Ok(())),
             Err((ticket, shortage)) => (ticket, Err(shortage)),
@@ -123,13 +124,17 @@ impl Place {
             Meter::count(&self.gate.meter.shed, shortage.word());
             return Err(shortage);
         }
-        (self.class, self.predicted_ms) = (class, cost.cpu_ms);
+        self.class = class;
+        self.predicted.push((Known::Facts, cost.cpu_ms));
         Ok(())
     }
 
     /// Learns what the job really took, in ms of CPU.
     pub fn learn(&self, measured_ms: f32) {
-        self.gate.state().model.learn(self.class, self.predicted_ms, measured_ms);
+        let mut state = self.gate.state();
+        for (known, predicted_ms) in &self.predicted {
+            state.model.learn(self.class, *known, *predicted_ms, measured_ms);
+        }
     }
 }
 
@@ -143,7 +148,13 @@ impl Drop for Place {
     }
 }
 
-fn load_of(model: &CostModel, class: &str, cost: &Cost, left: Duration, rank: Rank) -> Load {
-    let cpu_ms = f64::from(model.expect(class, cost.cpu_ms));
+fn load_of(
+    model: &CostModel,
+    class: &'static str,
+    (known, cost): (Known, &Cost),
+    left: Duration,
+    rank: Rank,
+) -> Load {
+    let cpu_ms = f64::from(model.expect(class, known, cost.cpu_ms));
     Load { cpu_ms, bytes: cost.bytes, left, cheaper: rank == Rank::Cheaper }
 }

@@ -338,6 +338,7 @@ impl Flow {
     fn stale_helps(&self, problem: &Problem, entry: &Entry) -> bool {
         problem.kind.fault() != Fault::Client
             && !matches!(problem.kind, Kind::OriginStatus(_))
+            && !(problem.kind == Kind::Overloaded && self.config.degrade == Degrade::RefuseOnly)
             && self.outside.clock.wall() < entry.binding.error_until
     }
 

@@ -70,17 +70,17 @@ fn worst_of(spec: &Spec, facts: &ImageFacts) -> ImageFacts {
 }
 
 // Milliseconds a million pixels, or a megabyte of input, measured with `examples/measure.rs` on an EPYC (Zen 3) core.
-const JPEG_PIXEL: f64 = 1.2;
-const JPEG_INPUT: f64 = 7.0;
+const JPEG_PIXEL: f64 = 2.2;
+const JPEG_INPUT: f64 = 13.0;
 const PROGRESSIVE: f64 = 2.2;
-const PNG_PIXEL: f64 = 2.6;
-const PNG_INPUT: f64 = 2.6;
-const WEBP_PIXEL: f64 = 4.0;
-const WEBP_INPUT: f64 = 20.0;
-const RESIZE: f64 = 0.45;
-const JPEG_OUT: f64 = 5.0;
-const PNG_OUT: f64 = 25.0;
-const WEBP_OUT: f64 = 65.0;
+const PNG_PIXEL: f64 = 4.6;
+const PNG_INPUT: f64 = 4.6;
+const WEBP_PIXEL: f64 = 6.5;
+const WEBP_INPUT: f64 = 30.0;
+const RESIZE: f64 = 1.2;
+const JPEG_OUT: f64 = 11.0;
+const PNG_OUT: f64 = 45.0;
+const WEBP_OUT: f64 = 105.0;
 const BLUR: f64 = 60.0;
 
 /// `decoded` is in millions of pixels.

@@ -14,6 +14,17 @@ pub struct Machine {
     pub cores: f32,
     /// Memory in bytes.
     pub memory: u64,
+    /// What the cores are bounded by.
+    pub bound: Bound,
+}
+
+/// What bounds the CPU that a process gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The cores that it may run on: it competes for them, and niceness decides.
+    Cores,
+    /// A control group's quota: whoever uses it up stops the whole group for a while.
+    Quota,
 }
 
 /// Where a control group's limit may stand: the controller's name in `/proc/self/cgroup` (empty for version 2), its
@@ -50,7 +61,9 @@ impl Machine {
         let meminfo = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
         let total = memory_total(&meminfo).unwrap_or(u64::MAX);
         let memory = limits(root, &groups, &MEMORY, bytes_of).fold(total, u64::min);
-        Self { cores: quota.min(allowed.max(1) as f32), memory }
+        let whole = allowed.max(1) as f32;
+        let bound = if quota < whole { Bound::Quota } else { Bound::Cores };
+        Self { cores: quota.min(whole), memory, bound }
     }
 
     /// What of it jobs get.
@@ -132,14 +145,14 @@ mod tests {
 
     #[test]
     fn without_limits_it_is_the_whole_machine() {
-        assert_eq!(machine(&[MEMINFO]), Machine { cores: 4.0, memory: 8 * GIB });
+        assert_eq!(machine(&[MEMINFO]), Machine { cores: 4.0, memory: 8 * GIB, bound: Bound::Cores });
         let unlimited = [
             MEMINFO,
             ("proc/self/cgroup", "0::/a\n"),
             ("sys/fs/cgroup/a/cpu.max", "max 100000\n"),
             ("sys/fs/cgroup/a/memory.max", "max\n"),
         ];
-        assert_eq!(machine(&unlimited), Machine { cores: 4.0, memory: 8 * GIB });
+        assert_eq!(machine(&unlimited), Machine { cores: 4.0, memory: 8 * GIB, bound: Bound::Cores });
     }
 
     #[test]
@@ -151,7 +164,7 @@ mod tests {
             ("sys/fs/cgroup/a/cpu.max", "70000 100000\n"),
             ("sys/fs/cgroup/a/b/memory.max", "1073741824\n"),
         ];
-        assert_eq!(machine(&version_2), Machine { cores: 0.7, memory: GIB });
+        assert_eq!(machine(&version_2), Machine { cores: 0.7, memory: GIB, bound: Bound::Quota });
         let version_1 = [
             MEMINFO,
             ("proc/self/cgroup", "2:cpu,cpuacct:/x\n4:memory:/not/visible/here\n"),
@@ -160,18 +173,18 @@ mod tests {
             ("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n"),
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "2147483648\n"),
         ];
-        assert_eq!(machine(&version_1), Machine { cores: 1.4, memory: 2 * GIB });
+        assert_eq!(machine(&version_1), Machine { cores: 1.4, memory: 2 * GIB, bound: Bound::Quota });
     }
 
     #[test]
     fn parts_of_a_core_give_a_whole_permit_and_the_reserve_is_taken_off() {
         let config = Config::default();
-        let given = |cores| Machine { cores, memory: 8 * GIB }.capacity(&config);
+        let given = |cores| Machine { cores, memory: 8 * GIB, bound: Bound::Cores }.capacity(&config);
         assert_eq!(given(0.7), Capacity { permits: 1, cpu: 0.7 * 0.75, bytes: 4 * GIB });
         assert_eq!(given(1.4).permits, 2);
         assert_eq!(given(2.0), Capacity { permits: 2, cpu: 1.5, bytes: 4 * GIB });
         let one = Config { permits: Some(1), reserve: 0.0, bytes: Some(GIB), ..config };
-        let machine = Machine { cores: 8.0, memory: 8 * GIB };
+        let machine = Machine { cores: 8.0, memory: 8 * GIB, bound: Bound::Cores };
         assert_eq!(machine.capacity(&one), Capacity { permits: 1, cpu: 1.0, bytes: GIB });
     }
 

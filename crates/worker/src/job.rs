@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tracing::Instrument;
 use tutti_base::{Body, BoxFuture, Context, Kind, Problem};
 use tutti_process::{CallError, Reply};
 use tutti_service::{JobContext, Output, OwnedInput, Refined};
@@ -74,10 +75,11 @@ impl Job<'_> {
     async fn attempt(&self, pool: &Pool, mut lease: Lease, params: &[u8], files: &[(Arc<File>, u64)]) -> Try {
         self.started.store(true, Ordering::Release);
         let before = lease.engine().rss_bytes();
+        let span = tracing::debug_span!("worker.engine", service = pool.service);
         // The deadline is the job's clock's and not the engine's; dropping the call kills the engine.
         let called = tokio::select! {
             biased;
-            called = lease.engine().call(params, files, None) => called,
+            called = lease.engine().call(params, files, None).instrument(span) => called,
             () = self.hands.clock.sleep_until(self.request.deadline.0) => Err(CallError::TimedOut),
         };
         pool.counts.resized(before, lease.engine().rss_bytes());

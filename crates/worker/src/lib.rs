@@ -5,6 +5,7 @@ pub mod child;
 pub mod config;
 mod count;
 mod job;
+mod pace;
 mod pool;
 mod reply;
 mod worker;

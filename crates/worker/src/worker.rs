@@ -1,11 +1,12 @@
 //! The worker: gives each job a CPU permit, and its service what it needs to run.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit, TryAcquireError};
+use tracing::Instrument;
 use tutti_base::{Body, BoxFuture, Clock, Context, FileBody, Kind, Problem};
 use tutti_flow::{Capacity, Task, Work};
 use tutti_process::{EngineSpec, Identity, SandboxReport, privilege};
@@ -13,10 +14,11 @@ use tutti_service::{Capability, Output, OwnedInput, Registry, Service};
 use tutti_telemetry::Metrics;
 
 use crate::Config;
-use crate::capacity::Machine;
+use crate::capacity::{Bound, Machine};
 use crate::config::ConfigError;
 use crate::count::{Counts, Raised};
 use crate::job::{self, Job};
+use crate::pace::Pace;
 use crate::pool::Pool;
 
 /// This very program, even when its file has been replaced: server and engines are always one version.
@@ -29,6 +31,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 pub struct Worker {
     registry: Registry,
     hands: Hands,
+    /// Where a quota bounds us.
+    pace: Option<std::sync::Mutex<Pace>>,
     pools: Vec<Option<Arc<Pool>>>,
     waiting_max: usize,
     warm: usize,
@@ -74,8 +78,12 @@ impl Worker {
         };
         let pools = registry.iter().map(|(_, service)| pool(service)).collect();
         let permits = Semaphore::new(capacity.permits);
+        let pace = match machine.bound {
+            Bound::Quota => Some(std::sync::Mutex::new(Pace::new(machine.cores, clock.now()))),
+            Bound::Cores => None,
+        };
         let hands = Hands { clock, permits, counts, capacity };
-        Ok(Self { registry, hands, pools, waiting_max: config.waiting_max, warm: config.warm })
+        Ok(Self { registry, hands, pace, pools, waiting_max: config.waiting_max, warm: config.warm })
     }
 
     /// Starts the first engines of every service that has any, so that the first request need not wait; for `doctor`
@@ -96,7 +104,9 @@ impl Worker {
         if let (Some(media), Some(input)) = (&task.job.pass_through, task.inputs.first()) {
             return Ok(passed_through(media, input));
         }
-        let _permit = self.permit(&task.context).await?;
+        let waiting = self.permit(&task.context).instrument(tracing::debug_span!("worker.permit"));
+        let _permit = waiting.await?;
+        self.keep_pace().await;
         let _busy = Raised::on(&self.hands.counts.busy);
         let deadline = task.context.deadline;
         let service = self.registry.get(task.service);
@@ -109,8 +119,31 @@ impl Worker {
         let job = Job { request, pool, hands: &self.hands, started, turn: Mutex::new(()) };
         tokio::select! {
             biased;
-            result = service.run(task.job, task.inputs, &job) => result,
+            result = service.run(task.job, task.inputs, &job) => {
+                self.spent(&result);
+                result
+            }
             () = self.hands.clock.sleep_until(deadline.0) => Err(job::out_of_time()),
+        }
+    }
+
+    /// Waits until the quota has room for another job. The permit is held meanwhile: nobody else could use it.
+    async fn keep_pace(&self) {
+        while let Some(pace) = &self.pace {
+            let clock = &self.hands.clock;
+            let now = clock.now();
+            let wait = pace.lock().unwrap_or_else(PoisonError::into_inner).wait(now);
+            if wait.is_zero() {
+                return;
+            }
+            clock.sleep_until(now + wait).await;
+        }
+    }
+
+    fn spent(&self, result: &Result<Output, Problem>) {
+        if let (Some(pace), Ok(output)) = (&self.pace, result) {
+            let now = self.hands.clock.now();
+            pace.lock().unwrap_or_else(PoisonError::into_inner).spend(output.cpu_ms, now);
         }
     }
 

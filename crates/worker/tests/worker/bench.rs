@@ -43,7 +43,7 @@ pub(crate) fn config() -> Config {
 impl Bench {
     pub(crate) fn new(config: &Config) -> Self {
         let (metrics, clock) = (Metrics::default(), Arc::new(RealClock(MachineTime::start())));
-        let machine = Machine { cores: 2.0, memory: 1 << 30 };
+        let machine = Machine { cores: 2.0, memory: 1 << 30, bound: tutti_worker::capacity::Bound::Cores };
         let worker = Worker::new(config, services::registry(), machine, clock.clone(), &metrics).unwrap();
         Self { worker: Arc::new(worker), metrics, clock }
     }
