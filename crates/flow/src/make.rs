@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use tracing::Instrument;
 use tutti_base::{
-    Body, BoxFuture, Clock, ContentHash, Context, FileBody, KeptBody, Kind, Problem, RequestKey, ResultKey,
-    Tick, Wall,
+    Body, BoxFuture, Clock, ContentHash, Context, Deadline, FileBody, KeptBody, Kind, Problem, RequestKey,
+    ResultKey, Tick, Wall,
 };
 use tutti_cache::{Binding, Entry, ResultMeta};
 use tutti_dispatch::Shortage;
@@ -31,6 +31,8 @@ const DEGRADED_FOR: Duration = Duration::from_secs(10);
 const STALE_ORIGINAL_FOR: Duration = Duration::from_secs(5);
 /// A render that a purge overtook is begun anew this often.
 const PURGED_MIDWAY_MAX: usize = 3;
+/// No engine works longer on one job than this past the deadline that it began with, however many more wait for it.
+const FOLLOWERS_ADD_MAX: Duration = Duration::from_secs(60);
 /// A result that is passed through or handed between plans has at most this many bytes in memory.
 const PASSED_BYTES_MAX: u64 = 64 << 20;
 
@@ -325,7 +327,8 @@ impl Flow {
             originals.iter().zip(facts).map(|(original, facts)| input(&original.body, facts)).collect();
         let started = Arc::new(AtomicBool::new(false));
         let mut context = making.context.clone();
-        context.deadline = making.until.deadline();
+        // Who joins later may extend the flight; it is cancelled when the last of them has gone.
+        context.deadline = Deadline(making.until.deadline().0 + FOLLOWERS_ADD_MAX);
         let task = Task {
             service: making.planned.service,
             job: refined,
@@ -339,10 +342,13 @@ impl Flow {
             until: making.until,
             started: &started,
             result,
-            armed: true,
+            end: End::Dropped,
         };
         let outcome = self.outside.work.run(task).instrument(tracing::debug_span!("flow.work")).await;
-        guard.armed = matches!(&outcome, Err(problem) if problem.kind == Kind::Timeout);
+        guard.end = match &outcome {
+            Err(problem) if problem.kind == Kind::Timeout => End::TimedOut,
+            _ => End::Done,
+        };
         drop(guard);
         match outcome {
             Ok(output) => {
@@ -451,13 +457,28 @@ struct TimeOutGuard<'a> {
     until: &'a Until,
     started: &'a AtomicBool,
     result: ResultKey,
-    armed: bool,
+    end: End,
+}
+
+/// How a run ended.
+enum End {
+    /// It said something else than that it timed out.
+    Done,
+    /// The worker ended it.
+    TimedOut,
+    /// Nobody waited any more.
+    Dropped,
 }
 
 impl Drop for TimeOutGuard<'_> {
     fn drop(&mut self) {
         let now = self.clock.now();
-        if self.armed && self.started.load(Ordering::Acquire) && self.until.deadline().passed(now) {
+        let too_late = match self.end {
+            End::Done => false,
+            End::TimedOut => true,
+            End::Dropped => self.until.deadline().passed(now),
+        };
+        if too_late && self.started.load(Ordering::Acquire) {
             self.failures.note_time_out(self.result, now);
         }
     }

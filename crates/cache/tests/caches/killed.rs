@@ -17,7 +17,7 @@ fn after_kill_9_what_is_found_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     for round in 0..ROUNDS {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "killed::writes_until_it_is_killed", "--ignored", "--nocapture"])
+            .args(["--exact", "killed::writes_until_it_is_killed", "--nocapture"])
             .env(FOLDER, folder.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -36,7 +36,6 @@ fn after_kill_9_what_is_found_is_whole() {
 
 /// The child of the test above; does nothing unless that one started it.
 #[test]
-#[ignore = "started by after_kill_9_what_is_found_is_whole"]
 fn writes_until_it_is_killed() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
     let world = World::at(Path::new(&folder), |config| config.durable_after_ms = 0);

@@ -80,29 +80,3 @@ fn what_was_forgotten_is_not_found_by_a_look_up_that_was_on_its_way() {
         }
     });
 }
-
-/// Prints what a hit costs; run it by hand: `cargo test --release -p tutti-cache hit_costs -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement, not a check"]
-fn hit_costs() {
-    const ENTRIES: u64 = 10_000;
-    const LOOK_UPS: u64 = 5_000_000;
-    let world = World::new(|config| {
-        config.dir = None;
-        config.memory_bytes = 1 << 30;
-    });
-    let keys: Vec<_> = (0..ENTRIES).map(key).collect();
-    for number in 0..ENTRIES {
-        world.put(number, 8000);
-    }
-    let mut rng = SplitMix::new(1);
-    let order: Vec<_> = (0..4096).map(|_| usize::try_from(rng.below(ENTRIES)).unwrap()).collect();
-    let start = std::time::Instant::now();
-    let hits = (0..LOOK_UPS).filter(|turn| {
-        let place = order[usize::try_from(turn % 4096).unwrap()];
-        world.caches.results.resident(&keys[place]).is_some()
-    });
-    let hits = hits.count() as u64;
-    println!("{} ns a look-up, {hits} hits", start.elapsed().as_nanos() / u128::from(LOOK_UPS));
-    assert_eq!(hits, LOOK_UPS);
-}

@@ -34,6 +34,21 @@ async fn a_waiter_leaves_at_its_own_deadline_and_the_others_get_their_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_joins_late_extends_the_flight_to_a_deadline_of_its_own() {
+    let world = World::new();
+    world.outdoors.put("cat", "miau");
+    slow(&world, 14);
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        world.ask("/cat").await
+    };
+    let (first, late) = tokio::join!(world.ask("/cat"), late);
+    assert_eq!(first.0, 503);
+    assert_eq!(late.ok().1, "MIAU!");
+    assert_eq!(world.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn work_is_cancelled_when_the_last_waiter_has_gone_and_not_before() {
     let world = World::new();
     world.outdoors.put("cat", "miau");
