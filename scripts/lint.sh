@@ -19,6 +19,7 @@ cargo fmt --version >/dev/null 2>&1 || fail "rustfmt is missing; run: rustup com
 cargo clippy --version >/dev/null 2>&1 || fail "clippy is missing; run: rustup component add clippy"
 step cargo fmt --all --check
 step cargo fmt --manifest-path bench/tools/Cargo.toml --check
+step cargo fmt --manifest-path fuzz/Cargo.toml --check
 step cargo clippy --release "${CARGO_FLAGS[@]}" --workspace --all-targets -- -D warnings
 step cargo test --release "${CARGO_FLAGS[@]}" -p tutti-tidy
 if command -v cargo-deny >/dev/null; then step cargo deny --offline check licenses bans sources; fi

@@ -47,7 +47,8 @@ pub(crate) struct Route {
 }
 
 const CONFIG_GET: &[(&str, &str)] = &[("path", "A dotted path; without it the whole document")];
-const DIFF: &[(&str, &str)] = &[("from", "A revision; the current one if absent"), ("to", "Likewise")];
+const DIFF: &[(&str, &str)] =
+    &[("from", "A revision; the one before `to` if absent"), ("to", "A revision; the current one if absent")];
 const EXPLAIN: &[(&str, &str)] = &[("url", "The URL or path to explain")];
 
 /// All routes.

@@ -100,7 +100,7 @@ impl Client {
     pub async fn config_history(&self) -> Result<Vec<Revised>, ClientError> {
         self.get("/api/v1/config/history").await
     }
-    /// What differs between two revisions; none stands for the current one.
+    /// What differs between two revisions: from the one before `to` unless given, to the current one unless given.
     pub async fn config_diff(
         &self,
         from: Option<u64>,

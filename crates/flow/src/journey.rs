@@ -19,7 +19,7 @@ use crate::failures::Failures;
 use crate::flight::{Flights, Seat};
 use crate::gate::Gate;
 use crate::meter::{Counted, Meter};
-use crate::originals::{Desk, Wanted};
+use crate::originals::{Desk, RECHECKS_MAX, Wanted};
 use crate::{
     Answer, CacheNote, Copies, Kept, Made, Planned, PurgeKeeper, PurgeLog, Spawn, Tenants, Timing, Work,
 };
@@ -126,6 +126,7 @@ impl Flow {
         metrics.limit("admission_bytes", "Bytes of all admitted jobs", capacity.bytes);
         metrics.limit("original_bytes", "Bytes of one original", config.original_bytes_max);
         metrics.limit("flow_refreshes", "Stale answers made anew at once", REFRESHES_MAX as u64);
+        metrics.limit("flow_rechecks", "Files read at once to check what is kept", RECHECKS_MAX as u64);
         let desk = Desk::new(
             Arc::clone(&outside.originals),
             Arc::clone(&outside.fetch),

@@ -267,7 +267,7 @@ impl Flow {
         let bytes = self.outside.copies.read(body, PASSED_BYTES_MAX).await.map_err(unreadable)?;
         let hash = ContentHash::of(&bytes);
         let body = self.outside.copies.file(bytes).await.map_err(unreadable)?;
-        Ok(Original { hash, body, tags, fresh_until: None, shared, stale: false })
+        Ok(Original { hash, body, tags, fresh_until: None, shared, stale: false, strict: false })
     }
 
     fn facts_of(&self, originals: &[Original], making: &Making<'_>) -> Result<Vec<Facts>, Problem> {
@@ -429,7 +429,7 @@ impl Flow {
         let policy = &making.planned.plan.cache;
         let fresh_for = fresh_for(policy.lifetime, originals, now, making.degraded.is_some());
         let fresh_until = now + fresh_for;
-        let lasting = making.degraded.is_none();
+        let lasting = making.degraded.is_none() && !originals.iter().any(|original| original.strict);
         let mut tags: Vec<String> =
             originals.iter().flat_map(|original| original.tags.iter().cloned()).collect();
         tags.extend(policy.tags.iter().map(|tag| named_tag(tag)));

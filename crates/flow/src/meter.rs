@@ -27,6 +27,8 @@ pub struct Meter {
     pub refreshes: Gauge,
     /// `tutti_flow_refreshes_skipped_total`: not begun, because too many were under way.
     pub refreshes_skipped: Counter,
+    /// `tutti_flow_rechecks`: files being read only to find out whether what is kept of them is still good.
+    pub rechecks: Gauge,
     /// `tutti_flow_originals_total{reason}`: how originals were had: `kept`, `fetched`, `unchanged`, `stale`, `folder`.
     pub originals: Family<Reason, Counter>,
     /// `tutti_flow_purged_midway_total`: renders thrown away because of a purge.
@@ -50,6 +52,7 @@ impl Meter {
             refreshes: metrics.gauge("flow_refreshes", "Stale answers being made anew in the background"),
             refreshes_skipped: metrics
                 .counter("flow_refreshes_skipped", "Refreshes not begun: too many under way"),
+            rechecks: metrics.gauge("flow_rechecks", "Files being read to check what is kept of them"),
             originals: family("flow_originals", "How originals were had"),
             purged_midway: metrics.counter("flow_purged_midway", "Renders thrown away because of a purge"),
             wait_ms: metrics.gauge("admission_wait_ms", "Predicted wait of work admitted now, in ms"),

@@ -15,7 +15,7 @@ use tutti_fetch::{Fetch, FetchRequest, Fetched, FileStamp, FolderFile, OriginAns
 
 use crate::failures::{Failed, Failures};
 use crate::flight::Flights;
-use crate::meter::Meter;
+use crate::meter::{Counted, Meter};
 use crate::purge::{named_tag, source_tag};
 use crate::{Copies, PurgeLog};
 
@@ -23,6 +23,8 @@ use crate::{Copies, PurgeLog};
 const FRESH_UNSAID: Duration = Duration::from_secs(60);
 /// Kept this long past its freshness for when the origin fails, where the origin says nothing.
 const STALE_IF_ERROR: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Files that are read at once only to find out whether what is kept of them is still good.
+pub const RECHECKS_MAX: i64 = 8;
 /// Stamps of folder files that are remembered with their hashes.
 const STAMPS_MAX: usize = 65_536;
 
@@ -41,6 +43,8 @@ pub struct Original {
     pub shared: bool,
     /// Whether it is an expired copy, because the origin failed.
     pub stale: bool,
+    /// Whether its origin forbids to serve what is made of it once that has expired (RFC 9111 §5.2.2.2).
+    pub strict: bool,
 }
 
 /// Gets originals for the journey.
@@ -110,18 +114,31 @@ impl Desk {
         got
     }
 
-    /// Whether a folder's file still has the content `hash`, by its stamp alone; false as well when it cannot be said.
-    pub async fn unchanged(&self, wanted: &Wanted, hash: &ContentHash, deadline: Deadline) -> bool {
+    /// Whether a folder's file still has the content `hash`: by its stamp, or by reading it where no stamp is known, as
+    /// after a restart. False as well when it cannot be said.
+    pub async fn unchanged(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        hash: &ContentHash,
+        deadline: Deadline,
+    ) -> bool {
         let request = FetchRequest {
             source: wanted.source.clone(),
             tenant: wanted.tenant.clone(),
             validator: Default::default(),
             deadline,
         };
-        match self.fetch.fetch(&request).await {
-            Ok(Fetched::File(file)) => self.known(&wanted.key, &file.stamp) == Some(*hash),
-            _ => false,
+        let Ok(Fetched::File(file)) = self.fetch.fetch(&request).await else { return false };
+        match self.known(&wanted.key) {
+            Some((stamp, known)) => stamp == file.stamp && known == *hash,
+            None => self.still_has(wanted, hash, deadline).await,
         }
+    }
+
+    /// Reads the file, within [`RECHECKS_MAX`]: beyond, the answer counts as changed, and admission bounds the rest.
+    async fn still_has(self: &Arc<Self>, wanted: &Wanted, hash: &ContentHash, deadline: Deadline) -> bool {
+        let Some(_counted) = Counted::one_of(&self.meter.rechecks, RECHECKS_MAX) else { return false };
+        self.get(wanted, deadline).await.is_ok_and(|original| original.hash == *hash)
     }
 
     async fn obtain(&self, wanted: &Wanted, deadline: Deadline) -> Result<Original, Problem> {
@@ -175,7 +192,15 @@ impl Desk {
         }
         stamps.insert(wanted.key, (file.stamp, hash));
         Meter::count(&self.meter.originals, "folder");
-        Ok(Original { hash, body, tags: tags_of(wanted, &[]), fresh_until: None, shared: true, stale: false })
+        Ok(Original {
+            hash,
+            body,
+            tags: tags_of(wanted, &[]),
+            fresh_until: None,
+            shared: true,
+            stale: false,
+            strict: false,
+        })
     }
 
     async fn receive(
@@ -263,9 +288,8 @@ impl Desk {
         }
     }
 
-    fn known(&self, key: &SourceKey, stamp: &FileStamp) -> Option<ContentHash> {
-        let stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
-        stamps.get(key).filter(|(known, _)| known == stamp).map(|(_, hash)| *hash)
+    fn known(&self, key: &SourceKey) -> Option<(FileStamp, ContentHash)> {
+        self.stamps.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
     }
 }
 
@@ -277,6 +301,7 @@ fn original(wanted: &Wanted, record: &OriginalRecord, body: FileBody, stale: boo
         fresh_until: record.explicit_lifetime.then_some(record.fresh_until),
         shared: record.shared,
         stale,
+        strict: record.error_until <= record.fresh_until,
     }
 }
 

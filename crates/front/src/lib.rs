@@ -11,6 +11,7 @@ pub mod config;
 pub mod listeners;
 pub mod router;
 pub mod server;
+pub mod verdict;
 
 mod accept;
 mod body;

@@ -54,9 +54,9 @@ impl<A: Answers> Turn<A> {
         self.take_requests(connection, &scratch[..filled])
     }
 
-    /// An idle connection of a draining server is over.
+    /// An idle connection of a draining server is over; one that has asked nothing yet gets a moment to.
     fn await_more(&self, connection: &Connection) -> Step {
-        if self.draining.is_some() && connection.is_idle() {
+        if self.draining.is_some() && connection.is_idle() && connection.requests > 0 {
             connection.shut();
             return Step::Close;
         }
@@ -240,7 +240,8 @@ impl<A: Answers> Turn<A> {
         let context =
             Context { id: exchange.id, tenant: planned.tenant.clone(), arrived: exchange.started, deadline };
         let span = tracing::info_span!("front.request", id = %exchange.id, target = %exchange.target);
-        let answering = self.answers.answer(planned, context);
+        // Its own spans lie within this one from their making on.
+        let answering = span.in_scope(|| self.answers.answer(planned, context));
         let postage =
             Postage { mailbox: Arc::clone(&self.outlet.mailbox), token: connection.token, sent: false };
         let task = async move {

@@ -12,6 +12,10 @@ use crate::mailbox::Token;
 use crate::refusal::Refusal;
 use crate::turn::{Step, Turn};
 
+/// How long a draining server waits for the first request of a connection, in ms: its client was let in, and may have
+/// asked already.
+const FIRST_REQUEST_MS: u64 = 1000;
+
 /// How often the access log is handed over.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
 
@@ -54,6 +58,9 @@ impl<A: Answers> Turn<A> {
         let over = |limit: u64| self.now.since(connection.since) >= ms(limit);
         match &connection.phase {
             Phase::Head if connection.held.is_empty() && over(config.idle_ms) => Verdict::Close("idle"),
+            Phase::Head if self.draining.is_some() && connection.is_idle() && over(FIRST_REQUEST_MS) => {
+                Verdict::Close("idle")
+            }
             Phase::Head if !connection.held.is_empty() && over(config.head_ms) => {
                 Verdict::Refuse(Refusal::SlowHead)
             }

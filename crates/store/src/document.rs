@@ -349,11 +349,12 @@ impl Document {
         Ok(lines)
     }
 
-    /// What differs from one document to another; none stands for the current one.
+    /// What differs from one document to another: from the one before the newer unless given, to the current one unless
+    /// given.
     pub fn diff(&self, from: Option<u64>, to: Option<u64>) -> Result<Vec<Difference>, DocumentError> {
-        let read =
-            |revision: Option<u64>| revision.map_or_else(|| self.current(), |revision| self.at(revision));
-        Ok(differences(&read(from)?.table, &read(to)?.table))
+        let to = to.map_or_else(|| self.current(), |revision| self.at(revision))?;
+        let from = self.at(from.unwrap_or(to.revision.saturating_sub(1)))?;
+        Ok(differences(&from.table, &to.table))
     }
 
     /// Plans a change and, unless it is a dry run, makes it: validated, swapped against the document that the plan was

@@ -149,6 +149,9 @@ async fn golden_a_file_merges_by_table_and_replaces_only_when_told() {
     ];
     assert_eq!(lines(&document.diff(Some(1), None).unwrap()), replaced);
     assert_eq!(document.diff(Some(1), Some(1)).unwrap(), []);
+    let newest = document.current().unwrap().revision;
+    assert_eq!(document.diff(None, None).unwrap(), document.diff(Some(newest - 1), Some(newest)).unwrap());
+    assert_eq!(document.diff(None, Some(1)).unwrap(), document.diff(Some(0), Some(1)).unwrap());
 }
 
 #[tokio::test]

@@ -163,6 +163,14 @@ fn the_journey_names_files_that_exist() {
 }
 
 #[test]
+fn every_invariant_names_tests_that_exist() {
+    let page = TREE.texts.iter().find(|t| t.path == "ARCHITECTURE.md").expect("ARCHITECTURE.md must exist");
+    assert!(page.text.contains("\n## Invariants"), "the section is gone");
+    let found = prose::absent_tests(page, &TREE.rust);
+    report("each invariant is held by a test that is there", "name the test that holds it now", &found);
+}
+
+#[test]
 fn manifests_follow_the_workspace() {
     let found: Vec<_> = TREE.ending("Cargo.toml").flat_map(|t| manifests::check(&t.path, &t.text)).collect();
     let way_out = "`[lints] workspace = true`, `name.workspace = true`, and the version in the root's table";

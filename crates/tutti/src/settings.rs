@@ -50,6 +50,15 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// Where results and originals are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Caching {
+    /// In memory and in the cache directory.
+    OnDisk,
+    /// In memory alone: the cache directory cannot be used.
+    InMemory,
+}
+
 /// The settings in force on this machine.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Settings {
@@ -59,6 +68,8 @@ pub(crate) struct Settings {
     pub data: PathBuf,
     /// The cache directory.
     pub cache: PathBuf,
+    /// Whether it is used.
+    pub caching: Caching,
     /// Addresses of the HTTP listeners; none: port 8080, on loopback only unless a key is configured.
     pub http: Vec<SocketAddr>,
     /// The address of console and API.
@@ -101,6 +112,7 @@ impl Settings {
         Ok(Self {
             name: args.name.clone().or(file.name).unwrap_or_else(host_name),
             cache: absolute(&cache)?,
+            caching: Caching::OnDisk,
             data,
             http: if args.http.is_empty() { file.http } else { args.http.clone() },
             admin: args.admin.or(file.admin).unwrap_or(SocketAddr::from(([127, 0, 0, 1], ADMIN_PORT))),

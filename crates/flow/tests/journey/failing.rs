@@ -1,5 +1,7 @@
 //! Failing origins, inputs and operations: what is answered, what is remembered and for how long.
 
+use std::time::Duration;
+
 use tutti_base::{Kind, Problem};
 
 use crate::world::World;
@@ -70,4 +72,19 @@ async fn an_expired_answer_stands_in_when_everything_else_fails() {
     *world.outdoors.failing.lock().unwrap() = Some(Kind::OriginStatus(410));
     world.pass(61.0).await;
     assert_eq!(world.ask("/cat").await.0, 410, "gone is gone: an origin's 4xx is passed on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_origin_wants_revalidated_does_not_stand_in_once_it_has_expired() {
+    let world = World::new();
+    {
+        let mut answer = world.outdoors.answer.lock().unwrap();
+        (answer.fresh_for, answer.stale_if_error) = (Some(Duration::from_secs(7)), Some(Duration::ZERO));
+    }
+    world.outdoors.put("cat", "miau");
+    world.ask("/cat").await;
+    *world.outdoors.failing.lock().unwrap() = Some(Kind::OriginBroken);
+    assert_eq!(world.ask("/cat").await.0, 200, "it is fresh");
+    world.pass(8.0).await;
+    assert_eq!(world.ask("/cat").await.0, 502);
 }

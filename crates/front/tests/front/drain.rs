@@ -34,6 +34,23 @@ fn a_drain_answers_what_was_asked_and_closes_what_is_idle() {
 }
 
 #[test]
+fn a_connection_that_has_asked_nothing_yet_gets_a_moment_to() {
+    let mut house = start(config());
+    let (mut idle, mut fresh, mut silent) = (house.client(), house.client(), house.client());
+    idle.send(get("/t/hit", ""));
+    idle.reply();
+    wait_for("all to be let in", || house.front.as_ref().unwrap().open_connections() == 3);
+    let asked = std::thread::spawn(move || {
+        assert!(idle.is_over(), "the drain has begun");
+        fresh.send(get("/t/hit", ""));
+        let reply = fresh.reply();
+        (reply.text().to_owned(), reply.field("connection").map(str::to_owned), silent.is_over())
+    });
+    assert_eq!(house.drain(Duration::from_secs(20)), Drained { open: 3, cut: 0 });
+    assert_eq!(asked.join().unwrap(), ("0123456789".into(), Some("close".into()), true));
+}
+
+#[test]
 fn what_is_left_at_the_deadline_is_cut() {
     let mut house = start(config());
     let mut busy = house.client();

@@ -36,8 +36,9 @@ pub(crate) fn holds(format: SourceFormat, bytes: &[u8]) -> ImageFacts {
         other => panic!("{} has no fuzz target", other.name()),
     };
     for (at, word) in magic {
-        file.resize(file.len().max(at + word.len()), 0);
-        file[*at..at + word.len()].copy_from_slice(word);
+        let end = at + word.iter().len();
+        file.resize(file.len().max(end), 0);
+        file[*at..end].copy_from_slice(word);
     }
     let facts = probe(&mut Budgeted { bytes: &file, left: 64 << 10, jumps: 64 });
     assert_eq!(facts.format, Some(format));

@@ -5,8 +5,10 @@ use toml::{Table, Value};
 use crate::Finding;
 
 /// Packages that stand outside the workspace, and why.
-pub const OUTSIDE: &[(&str, &str)] =
-    &[("bench/tools/Cargo.toml", "measuring tools with their own lock file, built by `make bench` alone")];
+pub const OUTSIDE: &[(&str, &str)] = &[
+    ("bench/tools/Cargo.toml", "measuring tools with their own lock file, built by `make bench` alone"),
+    ("fuzz/Cargo.toml", "fuzz targets, which need a nightly compiler and sanitizers; run by hand"),
+];
 
 /// What is wrong with one manifest.
 pub fn check(path: &str, text: &str) -> Vec<Finding> {

@@ -121,6 +121,29 @@ pub fn named_paths(root: &Path, page: &TextFile) -> Vec<Finding> {
     found
 }
 
+/// Tests that ARCHITECTURE.md says hold an invariant, and that are nowhere: neither a function nor the name of a case.
+pub fn absent_tests(architecture: &TextFile, rust: &[RustSource]) -> Vec<Finding> {
+    let there = |name: &str| {
+        let (function, case) = (format!("fn {name}("), format!("\"{name}\""));
+        rust.iter().any(|source| source.text.contains(&function) || source.text.contains(&case))
+    };
+    let is_name = |word: &str| word.matches('_').count() > 1 && word.chars().all(is_of_names);
+    let mut found = Vec::new();
+    let section = lines(&architecture.text).skip_while(|(_, line)| !line.starts_with("## Invariants"));
+    for (number, line) in section.skip(1).take_while(|(_, line)| !line.starts_with("## ")) {
+        let names = line.split('`').skip(1).step_by(2).filter(|word| is_name(word));
+        let absent = names.filter(|name| !there(name));
+        found.extend(
+            absent.map(|name| Finding::at(&architecture.path, number, format!("no test is called `{name}`"))),
+        );
+    }
+    found
+}
+
+fn is_of_names(letter: char) -> bool {
+    letter == '_' || letter.is_ascii_lowercase() || letter.is_ascii_digit()
+}
+
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().enumerate().map(|(i, l)| (i + 1, l))
 }
@@ -147,6 +170,16 @@ mod tests {
             text(concat!("see /wo", "rk/x\nfront/wo", "rk/er is fine\nhttps://static.crates", ".io/a\n"));
         assert_eq!(machine_paths(std::slice::from_ref(&bad)).len(), 1);
         assert_eq!(registry_hosts(&[bad]).len(), 1);
+    }
+
+    #[test]
+    fn an_invariant_that_no_test_holds_is_found() {
+        let page = text(
+            "`no_such_test_a`\n## Invariants\n| x | `a_test_is_there`, `a_case_is_too`, `no_such_test` |\n## B\n`no_such_test_b`",
+        );
+        let rust = RustSource::scan("a.rs", "fn a_test_is_there() {}\nconst A: &str = \"a_case_is_too\";\n");
+        let found = absent_tests(&page, &[rust]);
+        assert_eq!(found.len(), 1, "{found:?}");
     }
 
     #[test]

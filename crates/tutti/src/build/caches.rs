@@ -7,7 +7,7 @@ use tutti_cache::{CacheConfig, Caches};
 use tutti_telemetry::Metrics;
 
 use crate::cluster::Cluster;
-use crate::settings::Settings;
+use crate::settings::{Caching, Settings};
 
 /// Opens them. A directory that cannot be used means memory only: serving goes on.
 pub(crate) fn open(
@@ -16,6 +16,7 @@ pub(crate) fn open(
     clock: &Arc<dyn Clock>,
     metrics: &Metrics,
 ) -> anyhow::Result<Caches> {
-    let config = CacheConfig { dir: Some(settings.cache.clone()), ..cluster.cache.clone() };
+    let dir = (settings.caching == Caching::OnDisk).then(|| settings.cache.clone());
+    let config = CacheConfig { dir, ..cluster.cache.clone() };
     Caches::open(config, Arc::clone(clock), metrics).map_err(|error| anyhow::anyhow!("[cache]: {error}"))
 }

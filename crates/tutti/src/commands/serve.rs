@@ -1,27 +1,34 @@
 //! `tutti serve`: listeners, privileges, runtime, house, doors; then waits for the word to stop.
 
+use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 use tutti_admin::{Admin, Listeners, Parts};
 use tutti_front::listeners;
-use tutti_process::privilege;
+use tutti_process::privilege::{self, PrivilegeError};
 
 use crate::build::House;
 use crate::cli::ServeArgs;
 use crate::console::HouseConsole;
-use crate::settings::{HTTP_PORT, LogFormat, Settings};
+use crate::settings::{Caching, HTTP_PORT, LogFormat, Settings};
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(args: &ServeArgs, data: Option<&Path>) -> anyhow::Result<()> {
-    let settings = Settings::of(args, data)?;
+    let mut settings = Settings::of(args, data)?;
     let sockets = sockets(&settings)?;
     make_folders(&settings)?;
-    let kept = give_up_root(&settings)?;
+    let (kept, no_cache) = give_up_root(&settings)?;
     start_logging(settings.log)?;
+    if let Some(reason) = no_cache {
+        tracing::error!(%reason, "results live in memory only: the cache directory cannot be used");
+        settings.caching = Caching::InMemory;
+    }
     if let Some(kept) = kept {
         tracing::info!(uid = settings.uid, ?kept, "started as root; runs as a user of its own");
     }
@@ -64,8 +71,9 @@ async fn serve(settings: Settings, mut sockets: Vec<TcpListener>) -> anyhow::Res
     let follower = tokio::spawn(crate::console::follow_document(Arc::clone(&house)));
     front.mark_ready();
     console.mark_ready();
+    let told_to_stop = told_to_stop()?;
     welcome(&house, front.addresses());
-    told_to_stop().await?;
+    told_to_stop.await;
     tracing::info!("stopping: requests under way are finished");
     console.mark_draining();
     follower.abort();
@@ -95,7 +103,8 @@ fn sockets(settings: &Settings) -> anyhow::Result<Vec<TcpListener>> {
 
 fn make_folders(settings: &Settings) -> anyhow::Result<()> {
     tutti_store::disk::make_private_folder(&settings.data)?;
-    tutti_store::disk::make_private_folder(&settings.cache)?;
+    // Without a cache directory results live in memory; the cache logs the reason, and `doctor` tells it.
+    let _ = tutti_store::disk::make_private_folder(&settings.cache);
     let unnamed = &settings.originals[""];
     if unnamed.starts_with(&settings.data) {
         std::fs::create_dir_all(unnamed).with_context(|| format!("cannot make {}", unnamed.display()))?;
@@ -103,17 +112,35 @@ fn make_folders(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn give_up_root(settings: &Settings) -> anyhow::Result<Option<privilege::CapabilitySet>> {
+/// What was kept, where we were root; and why the cache directory cannot be ours, where it cannot. Then it must not be
+/// used at all: what lies in it may be anybody's.
+fn give_up_root(
+    settings: &Settings,
+) -> anyhow::Result<(Option<privilege::CapabilitySet>, Option<PrivilegeError>)> {
     if !privilege::is_root() {
-        return Ok(None);
+        return Ok((None, None));
     }
-    let own = [settings.data.as_path(), settings.cache.as_path()];
-    Ok(Some(privilege::drop_to(settings.uid, settings.uid, privilege::SERVER_KEEPS, &own)?))
+    let drop_with =
+        |own: &[&Path]| privilege::drop_to(settings.uid, settings.uid, privilege::SERVER_KEEPS, own);
+    match drop_with(&[&settings.data, &settings.cache]) {
+        Ok(kept) => Ok((Some(kept), None)),
+        Err(PrivilegeError::Folder { folder, uid, reason }) if folder == settings.cache => {
+            let kept = drop_with(&[&settings.data])?;
+            Ok((Some(kept), Some(PrivilegeError::Folder { folder, uid, reason })))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn start_logging(format: LogFormat) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TUTTI_LOG").unwrap_or_else(|_| "info".into());
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let chosen = EnvFilter::try_from_env("TUTTI_LOG");
+    // Whoever asks for details follows requests: each step is told as it begins and as it ends.
+    let steps = if chosen.is_ok() { FmtSpan::NEW | FmtSpan::CLOSE } else { FmtSpan::NONE };
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(chosen.unwrap_or_else(|_| "info".into()))
+        .with_span_events(steps)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Human => logs.with_target(true).try_init(),
         LogFormat::Json => logs.json().try_init(),
@@ -141,12 +168,14 @@ fn first_picture(house: &House) -> Option<String> {
     names.into_iter().next()
 }
 
-async fn told_to_stop() -> anyhow::Result<()> {
+/// Completes at the word to stop. The word is heard from the call on, not only while this is awaited.
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
