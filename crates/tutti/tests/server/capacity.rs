@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::client;
-use crate::engines::{slow, while_busy};
+use crate::engines::{slow, slower, while_busy};
 use crate::house::{House, SAMPLES, Setup, eventually};
 use crate::picture::Picture;
 
@@ -42,7 +42,7 @@ fn surplus_is_refused_at_once_with_a_time_to_come_back() {
 fn a_cheaper_picture_says_so_and_the_real_one_is_made_later() {
     // How long a job is predicted to hold the machine is the same each time a server has learned nothing yet.
     let mut house = narrow("target_wait_ms = 10000\n");
-    let (_, wait) = while_busy(&house, &slow(1), || {
+    let (_, wait) = while_busy(&house, &slower(1), || {
         let status = house.json(&["status"]);
         status["more"]["admission_wait_ms"].as_u64().expect("a wait")
     });
@@ -51,7 +51,7 @@ fn a_cheaper_picture_says_so_and_the_real_one_is_made_later() {
     let target = (wait * 2 / 5).max(1);
     house.restart_under(&format!("[admission]\ntarget_wait_ms = {target}\n"));
     let options = |at: u32| format!("/image/unsafe/w:{}/plain/local:///photo03.jpg@webp", 60 + at);
-    let (_, degraded) = while_busy(&house, &slow(2), || {
+    let (_, degraded) = while_busy(&house, &slower(2), || {
         std::thread::scope(|scope| {
             let mut asking = Vec::new();
             let ask = |at: u32| client::ask(house.http(), "GET", &options(at), &[]).expect("an answer");

@@ -23,7 +23,7 @@ fn a_request_under_way_is_answered_before_the_server_ends_and_no_child_is_left()
         engines
     });
     assert_eq!(answer.status, 200);
-    assert_eq!(Picture::read(&answer.body).size(), (3500, 2200));
+    assert_eq!(Picture::read(&answer.body).size(), (2000, 1200));
     assert!(idle.is_closed(), "an idle connection holds nobody up");
     let since = Instant::now();
     assert!(house.wait().success());

@@ -96,6 +96,6 @@ fn work_goes_on_for_those_who_still_wait_when_the_first_one_leaves() {
         second.join().expect("an answer")
     });
     assert_eq!(answer.status, 200);
-    assert_eq!(Picture::read(&answer.body).size(), (3800, 2200));
+    assert_eq!(Picture::read(&answer.body).size(), (2300, 1200));
     assert_eq!(house.renders(), 1.0);
 }
