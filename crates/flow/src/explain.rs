@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tutti_base::Source;
 use tutti_service::{Action, Rung};
 
 use crate::{Flow, Planned};
@@ -25,7 +24,7 @@ impl Flow {
         };
         say("plan", "action", action);
         say("plan", "reads", planned.plan.reads.join(", "));
-        planned.sources.iter().for_each(|(_, source)| say("plan", "original", source_words(source)));
+        planned.sources.iter().for_each(|(_, source)| say("plan", "original", source.to_string()));
         if let Some(key) = &planned.key {
             say("look-up", "request key", key.hex());
             let kept = self.outside.results.find(key).await;
@@ -61,8 +60,4 @@ impl Flow {
         }
         lines
     }
-}
-
-fn source_words(source: &Source) -> String {
-    source.to_string()
 }

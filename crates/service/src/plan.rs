@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tutti_base::http::Field;
-use tutti_base::{Problem, Source, Wall};
+use tutti_base::{Source, Wall};
 
 /// What answering one request takes.
 #[derive(Clone, Debug)]
@@ -195,6 +195,3 @@ pub enum Rung {
         job: JobPlan,
     },
 }
-
-/// Why a plan could not be made; the alias shows that it is an ordinary problem.
-pub type PlanError = Problem;

@@ -23,7 +23,7 @@ pub struct Tenant {
     pub only_presets: bool,
     /// Put before sources that have no scheme.
     pub base_url: String,
-    /// Replaced at the front of source URLs: (from, to), the first that fits.
+    /// Replaced in source URLs: (from, to), all in turn; `*` in `from` is `${1}` and so on in `to`, as imgproxy has it.
     pub url_replacements: Vec<(String, String)>,
     /// The original shown in place of a failure.
     pub placeholder: Option<Source>,
