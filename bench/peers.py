@@ -124,7 +124,7 @@ class Tutti(Peer):
         folder.mkdir(parents=True)
         port, admin = free_port(), free_port()
         command = [TUTTI, "serve", "--data", folder / "data", "--originals", photos]
-        command += ["--http", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"]
+        command += ["--http", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}", "--node", "127.0.0.1:0"]
         server = Server(command, folder / "log")
         try:
             wait_ready(server, port, "/readyz")

@@ -169,7 +169,7 @@ def start(args, originals):
 def launch(args, originals):
     port, admin = free_port(), free_port()
     command = [args.binary, "serve", "--data", str(args.data / "data"), "--originals", str(originals)]
-    command += ["--http", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"]
+    command += ["--http", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}", "--node", "127.0.0.1:0"]
     log = open(args.data / "server.log", "ab")
     server = subprocess.Popen(command, stdout=log, stderr=log)
     deadline = time.monotonic() + START_SECONDS

@@ -43,6 +43,9 @@ impl Lane {
     }
 }
 
+/// What only the socket shows: paths that begin with these.
+const PRIVATE: [&str; 2] = ["/api/v1/store", "/api/v1/backup"];
+
 /// The rules of every lane.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
@@ -67,7 +70,8 @@ impl Rules {
             Lane::Socket { uid } => self.check_uid(*uid),
             Lane::Tcp { local } => {
                 self.check_host(*local, uri, fields)?;
-                self.check_reads(method)
+                self.check_reads(method)?;
+                self.check_public(uri.path())
             }
             Lane::Metrics => {
                 self.check_reads(method)?;
@@ -100,6 +104,19 @@ impl Rules {
         let text = format!(
             "this address is read-only until administrators have passwords; use the `tutti` command on the \
              machine itself, which calls the socket {}",
+            self.socket
+        );
+        Err(Problem::new(Kind::Forbidden, text))
+    }
+
+    /// The users' values and backups are for administrators, and who comes over TCP is nobody yet.
+    fn check_public(&self, path: &str) -> Result<(), Problem> {
+        if !PRIVATE.iter().any(|start| path.starts_with(start)) {
+            return Ok(());
+        }
+        let text = format!(
+            "`{path}` is not shown on this address until administrators have passwords; use the `tutti` command \
+             on the machine itself, which calls the socket {}",
             self.socket
         );
         Err(Problem::new(Kind::Forbidden, text))
@@ -204,6 +221,18 @@ mod tests {
             let problem = rules().check(&Lane::Tcp { local }, &method, &uri, &host).unwrap_err();
             assert_eq!(problem.kind, Kind::Forbidden);
             assert!(problem.detail.contains("/x/admin.sock"), "{}", problem.detail);
+        }
+    }
+
+    #[test]
+    fn users_values_and_backups_are_for_the_socket_alone() {
+        let host = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static("localhost"))]);
+        let local = [127, 0, 0, 1].into();
+        for path in ["/api/v1/store?key=a", "/api/v1/store/watch", "/api/v1/backup"] {
+            let uri: Uri = path.parse().unwrap();
+            let refused = rules().check(&Lane::Tcp { local }, &Method::GET, &uri, &host).unwrap_err();
+            assert_eq!(refused.kind, Kind::Forbidden, "{path}");
+            assert!(rules().check(&Lane::Socket { uid: 7 }, &Method::GET, &uri, &host).is_ok());
         }
     }
 

@@ -1,15 +1,16 @@
 //! Calls a server's administration over the socket in its data directory; what the `tutti` command is made of.
 
+mod cluster;
+mod exchange;
+mod store;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,17 +19,20 @@ use tutti_store::Secret;
 use tutti_store::document::{Difference, Plan, Revised};
 use tutti_store::secrets::SecretInfo;
 
+pub use store::Freshness;
+
 pub use crate::api::{ApplyCall, CallTerms, DocumentAnswer, RollbackCall, SetCall, UnsetCall};
 use crate::config::SOCKET_NAME;
 use crate::console::{
     CacheStats, DoctorReport, Explanation, PortList, PurgeReport, PurgeRequest, Status, UrlAnswer, UrlRequest,
 };
 use crate::problem::ProblemBody;
+use exchange::{Outgoing, exchange, whole};
 
-/// The longest answer, in bytes.
-const ANSWER_MAX: usize = 64 << 20;
 /// How long an answer may take. Longer than the server's own limit, so that its reason is heard.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
+/// As [`ANSWER_TIMEOUT`], for a call with a file.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(330);
 const SAFE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Why a call was not answered as hoped.
@@ -47,11 +51,27 @@ pub enum ClientError {
     #[error("the call to the server broke off: {0}")]
     Broken(String),
     /// No answer came in time.
-    #[error("the server did not answer within {} s; its log may say why", ANSWER_TIMEOUT.as_secs())]
-    Silent,
+    #[error("the server did not answer within {} s; its log may say why", .0.as_secs())]
+    Silent(Duration),
+    /// A file of this machine cannot be read or written.
+    #[error("{}: {error}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// The answer makes no sense to this build.
     #[error("the server's answer is not understood ({0}); are command and server of the same version?")]
     Strange(String),
+}
+
+/// What a request carries.
+enum Carried<'a> {
+    /// A body in memory, of this media type.
+    Whole { kind: &'a str },
+    /// The content of a file, of this length.
+    File { len: u64 },
 }
 
 /// A server, by its data directory. Each call is a connection of its own.
@@ -169,18 +189,43 @@ impl Client {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    async fn upload(
+        &self,
+        method: Method,
+        path: &str,
+        body: Outgoing,
+        len: u64,
+    ) -> Result<Bytes, ClientError> {
+        self.send(method, path, Carried::File { len }, body, UPLOAD_TIMEOUT).await
+    }
+    async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        parse(&self.call(Method::DELETE, path, "application/json", Bytes::new()).await?)
+    }
+
     async fn call(&self, method: Method, path: &str, kind: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        self.send(method, path, Carried::Whole { kind }, whole(body), ANSWER_TIMEOUT).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        carried: Carried<'_>,
+        body: Outgoing,
+        within: Duration,
+    ) -> Result<Bytes, ClientError> {
         let stream = self.connect().await?;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, "localhost")
-            .header(CONTENT_TYPE, kind)
-            .body(Full::new(body))
-            .map_err(|error| ClientError::Broken(error.to_string()))?;
-        match tokio::time::timeout(ANSWER_TIMEOUT, exchange(stream, request)).await {
+        let request = Request::builder().method(method).uri(path).header(HOST, "localhost");
+        let request = match carried {
+            Carried::Whole { kind } => request.header(CONTENT_TYPE, kind),
+            Carried::File { len } => {
+                request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, len)
+            }
+        };
+        let request = request.body(body).map_err(|error| ClientError::Broken(error.to_string()))?;
+        match tokio::time::timeout(within, exchange(stream, request)).await {
             Ok(answer) => answer,
-            Err(_) => Err(ClientError::Silent),
+            Err(_) => Err(ClientError::Silent(within)),
         }
     }
 
@@ -193,30 +238,6 @@ impl Client {
             io::ErrorKind::PermissionDenied => ClientError::NotYours(path),
             _ => ClientError::Broken(format!("{}: {error}", path.display())),
         })
-    }
-}
-
-async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> Result<Bytes, ClientError> {
-    let broken = |error: hyper::Error| ClientError::Broken(error.to_string());
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(broken)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
-        let bytes = body.map_err(|error| ClientError::Broken(error.to_string()))?.to_bytes();
-        if status.is_success() {
-            return Ok(bytes);
-        }
-        match serde_json::from_slice(&bytes) {
-            Ok(problem) => Err(ClientError::Refused(problem)),
-            Err(_) => Err(ClientError::Strange(format!("status {status} without a reason"))),
-        }
-    };
-    tokio::pin!(answer);
-    tokio::select! {
-        answer = &mut answer => answer,
-        // The connection's own end: the answer, if there is one, is in the sender's hands already.
-        _ = connection => answer.await,
     }
 }
 

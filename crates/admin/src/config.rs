@@ -9,6 +9,12 @@ use serde::{Deserialize, Serialize};
 pub const SOCKET_NAME: &str = "admin.sock";
 /// The longest body of a request, in bytes.
 pub(crate) const BODY_MAX: usize = 1 << 20;
+/// The longest body of a write to the users' store, in bytes: a whole transaction as base64 in JSON.
+pub(crate) const STORE_BODY_MAX: usize = 6 << 20;
+/// How long a call may take whose body is a file.
+pub(crate) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a call may wait for news, at most; half of the time of a call where that is shorter.
+pub(crate) const NEWS_WAIT_MAX: Duration = Duration::from_secs(20);
 /// The longest head of a request, in bytes.
 pub(crate) const HEAD_MAX: usize = 16 << 10;
 /// How long a connection may live; then it is closed after its answer.

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod console;
 pub mod problem;
+pub mod user_store;
 
 mod access;
 mod api;
@@ -12,7 +13,9 @@ mod counts;
 mod listen;
 mod openapi;
 mod page;
+mod patience;
 mod serve;
+mod streams;
 
 pub use client::{Client, ClientError};
 pub use config::{Config, SOCKET_NAME};

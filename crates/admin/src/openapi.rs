@@ -1,14 +1,16 @@
 //! The OpenAPI description: paths from the table of routes, schemas by hand. A test holds them to what the types write.
 
+mod cluster;
+
 use serde_json::{Map, Value, json};
 
-use crate::api::{Route, routes};
+use crate::api::{BYTES, Route, routes};
 
 /// The description, as OpenAPI 3.1.
 pub(crate) fn description() -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for route in routes() {
-        let at = paths.entry(route.path).or_insert_with(|| json!({}));
+        let at = paths.entry(route.template()).or_insert_with(|| json!({}));
         at[route.method.to_lowercase()] = operation(&route);
     }
     json!({
@@ -25,9 +27,13 @@ pub(crate) fn description() -> Value {
 
 fn operation(route: &Route) -> Value {
     let mut parameters: Vec<Value> = Vec::new();
-    if route.path.contains("{name}") {
-        let schema = json!({ "type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$" });
-        parameters.push(json!({ "name": "name", "in": "path", "required": true, "schema": schema }));
+    let template = route.template();
+    for name in template.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name) {
+        let schema = match name {
+            "name" | "folder" => json!({ "type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$" }),
+            _ => text(),
+        };
+        parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": schema }));
     }
     for (name, meaning) in route.query {
         let required = *name == "url";
@@ -51,7 +57,7 @@ fn operation(route: &Route) -> Value {
         "responses": { "200": answer, "default": problem }
     });
     match route.body {
-        Some("bytes") => {
+        Some(BYTES) => {
             let bytes =
                 json!({ "application/octet-stream": { "schema": { "type": "string", "format": "binary" } } });
             operation["requestBody"] = json!({ "required": true, "content": bytes });
@@ -79,7 +85,7 @@ fn list(item: &Value) -> Value {
 
 fn schemas() -> Value {
     let mut all = Map::new();
-    for (name, schema) in document_schemas().into_iter().chain(console_schemas()) {
+    for (name, schema) in document_schemas().into_iter().chain(console_schemas()).chain(cluster::schemas()) {
         all.insert(name.into(), schema);
     }
     Value::Object(all)
@@ -156,7 +162,10 @@ fn console_schemas() -> Vec<(&'static str, Value)> {
         "node": text(), "version": text(), "state": { "enum": ["ready", "starting", "draining"] },
         "started": number(), "uptime_s": number(), "pid": number(), "data": text(),
         "document_revision": number(), "services": list(&reference("ServiceStatus")), "requests": number(),
-        "hits": number(), "renders": number(), "engines": number(), "more": { "type": "object" }
+        "hits": number(), "renders": number(), "engines": number(), "more": { "type": "object" },
+        "nodes": list(&reference("NodeStatus")), "leader": optional_text(), "topology": text(), "quorum": text(),
+        "cluster_address": { "anyOf": [reference("ClusterAddress"), { "type": "null" }] },
+        "alerts": list(&text()), "revision": number(), "choices": list(&reference("Choice"))
     });
     let holdings = json!({
         "resident": number(), "resident_bytes": number(), "kept": number(), "kept_bytes": number(),
@@ -165,6 +174,9 @@ fn console_schemas() -> Vec<(&'static str, Value)> {
     let purge = json!({
         "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false,
         "properties": { "url": text(), "source": text(), "tag": text(), "all": { "const": true } }
+    });
+    let reached = json!({
+        "sequence": number(), "text": text(), "reached": list(&text()), "not_reached": list(&text())
     });
     let explanation = json!({
         "url": text(), "service": optional_text(), "status": { "type": ["integer", "null"] },
@@ -180,7 +192,7 @@ fn console_schemas() -> Vec<(&'static str, Value)> {
         ("CacheStats", object(&["results", "originals"], caches)),
         ("CacheHoldings", object(&["resident", "kept", "disk_ok"], holdings)),
         ("PurgeRequest", purge),
-        ("PurgeReport", object(&["sequence", "text"], json!({ "sequence": number(), "text": text() }))),
+        ("PurgeReport", object(&["sequence", "text", "reached", "not_reached"], reached)),
         ("Explanation", object(&["url", "steps"], explanation)),
         (
             "UrlRequest",
@@ -196,7 +208,7 @@ fn console_schemas() -> Vec<(&'static str, Value)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeSet;
 
     use serde::Serialize;
@@ -216,7 +228,7 @@ mod tests {
     fn every_route_is_described_and_every_reference_resolves() {
         let description = description();
         for route in routes() {
-            let operation = &description["paths"][route.path][route.method.to_lowercase()];
+            let operation = &description["paths"][route.template()][route.method.to_lowercase()];
             assert_eq!(operation["summary"], route.summary, "{} {}", route.method, route.path);
         }
         let text = description.to_string();
@@ -228,7 +240,7 @@ mod tests {
         }
     }
 
-    fn check(name: &str, value: &impl Serialize) {
+    pub(super) fn check(name: &str, value: &impl Serialize) {
         let value = serde_json::to_value(value).unwrap();
         let schema = &schemas()[name];
         let written: BTreeSet<_> = value.as_object().unwrap().keys().collect();
@@ -258,6 +270,8 @@ mod tests {
         check("SecretInfo", &SecretInfo { name: text(), created: when, changed: when });
         let mut status = Status::default();
         status.more.insert("x".into(), Value::Null);
+        status.nodes.push(Default::default());
+        status.choices.push(Default::default());
         check("Status", &status);
         check("ServiceStatus", &ServiceStatus::default());
         check("CacheStats", &CacheStats::default());

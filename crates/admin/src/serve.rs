@@ -19,16 +19,18 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tutti_base::{Kind, Problem};
-use tutti_store::{Document, Secrets};
+use tutti_store::{Document, Secrets, Store};
 use tutti_telemetry::Metrics;
 
 use crate::access::{Lane, Rules};
 use crate::api;
-use crate::config::{CLOSE_GRACE, CONNECTION_MAX, Config, HEAD_MAX};
+use crate::config::{CLOSE_GRACE, CONNECTION_MAX, Config, HEAD_MAX, NEWS_WAIT_MAX, UPLOAD_TIMEOUT};
 use crate::console::Console;
 use crate::counts::Counts;
 use crate::listen::Listeners;
+use crate::patience::Patience;
 use crate::problem::Refusal;
+use crate::user_store::UserStore;
 
 /// How long to wait when the kernel has no descriptor for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -41,8 +43,16 @@ pub struct Parts {
     pub document: Document,
     /// The secrets.
     pub secrets: Secrets,
+    /// The store; users get a table of it.
+    pub store: Arc<dyn Store>,
     /// The metrics.
     pub metrics: Metrics,
+}
+
+/// What all handlers share.
+pub(crate) struct Office {
+    pub(crate) parts: Parts,
+    pub(crate) users: UserStore,
 }
 
 /// The administration, ready to serve.
@@ -75,7 +85,8 @@ impl Admin {
         let counts = Counts::register(&parts.metrics, config);
         let socket = listeners.socket_path().display().to_string();
         let rules = Rules { uids, hosts: config.hosts.clone(), socket };
-        let router = api::router(Arc::new(parts));
+        let users = UserStore::new(parts.store.clone(), &parts.metrics);
+        let router = api::router(Arc::new(Office { parts, users }));
         let desk = Arc::new(Desk {
             router,
             rules,
@@ -213,10 +224,13 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let answering = desk.clone();
+    let patience = Patience::new(NEWS_WAIT_MAX.min(desk.call_timeout / 2), closed.clone());
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let (desk, lane) = (answering.clone(), lane.clone());
+        let (desk, lane, patience) = (answering.clone(), lane.clone(), patience.clone());
         async move {
-            Ok::<_, std::convert::Infallible>(desk.answer(lane, request.map(axum::body::Body::new)).await)
+            let mut request = request.map(axum::body::Body::new);
+            request.extensions_mut().insert(patience);
+            Ok::<_, std::convert::Infallible>(desk.answer(lane, request).await)
         }
     });
     let connection = http1::Builder::new()
@@ -253,10 +267,11 @@ impl Desk {
     /// Runs the call in a task of its own, so that a change goes on when its connection breaks.
     async fn call(&self, lane: &Lane, mut request: Request) -> Response {
         request.extensions_mut().insert(lane.clone());
+        let limit = if is_upload(&request) { UPLOAD_TIMEOUT } else { self.call_timeout };
         let router = TowerToHyperService::new(self.router.clone());
         let call = tokio::spawn(async move { hyper::service::Service::call(&router, request).await });
         let abort = call.abort_handle();
-        match tokio::time::timeout(self.call_timeout, call).await {
+        match tokio::time::timeout(limit, call).await {
             Ok(Ok(Ok(response))) => response,
             Ok(Ok(Err(never))) => match never {},
             Ok(Err(panic)) => {
@@ -266,11 +281,17 @@ impl Desk {
             Err(_) => {
                 abort.abort();
                 self.counts.refused(lane, "timeout");
-                let text = format!("the call did not end within {:?}", self.call_timeout);
+                let text = format!("the call did not end within {limit:?}");
                 closing(Problem::new(Kind::Timeout, text))
             }
         }
     }
+}
+
+/// Whether the body is a file, which takes its time.
+fn is_upload(request: &Request) -> bool {
+    let path = request.uri().path();
+    path.starts_with("/api/v1/assets/") || path == "/api/v1/restore"
 }
 
 /// Answers and closes: what the request still sends is not read.

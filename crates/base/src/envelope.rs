@@ -84,6 +84,12 @@ pub fn open<T: Versioned>(bytes: &[u8]) -> Result<T, EnvelopeError> {
     postcard::from_bytes(payload).map_err(|error| malformed(&error.to_string()))
 }
 
+/// Parses a payload of an older version, for [`Versioned::migrate`].
+pub fn payload<T: DeserializeOwned>(kind: u8, payload: &[u8]) -> Result<T, EnvelopeError> {
+    let malformed = |error: postcard::Error| EnvelopeError::Malformed { kind, reason: error.to_string() };
+    postcard::from_bytes(payload).map_err(malformed)
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;

@@ -8,6 +8,7 @@ pub mod envelope;
 pub mod http;
 pub mod id;
 pub mod net;
+pub mod node;
 pub mod problem;
 pub mod rng;
 pub mod source;
@@ -16,6 +17,8 @@ pub use body::{Body, BodyError, FileBody, KeptBody, StreamBody};
 pub use clock::{Clock, Tick, Wall};
 pub use context::{Context, Deadline, RequestId};
 pub use id::{ContentHash, RequestKey, ResultKey, SourceKey, TenantId};
+pub use net::{Call, CallError, Lane, Peers, Reply, Serve, Topic};
+pub use node::{Evidence, Load, Member, NodeId, NodeState, Nodes, Roles, View};
 pub use problem::{Fault, Kind, Problem};
 pub use source::Source;
 

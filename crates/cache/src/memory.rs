@@ -175,6 +175,7 @@ mod tests {
             len: len as u64,
             fields: vec![],
             cpu_ms: 1.0,
+            maker: None,
         };
         (RequestKey::of(&[&name]), Arc::new(Entry::new(binding, meta, KeptBody::Whole(body))))
     }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
-use tutti_base::envelope::Versioned;
+use tutti_base::envelope::{self, EnvelopeError, Versioned};
 use tutti_base::http::{Field, Validator};
 use tutti_base::{ContentHash, KeptBody, ResultKey, Wall};
 
@@ -50,11 +50,30 @@ pub struct ResultMeta {
     pub fields: Vec<Field>,
     /// CPU time that making them took, in ms.
     pub cpu_ms: f32,
+    /// The name of the node that made them; none where that is not known any more.
+    pub maker: Option<String>,
+}
+
+/// Version 1, from before there were nodes.
+#[derive(Deserialize)]
+struct MetaOfOne {
+    content_type: String,
+    hash: ContentHash,
+    len: u64,
+    fields: Vec<Field>,
+    cpu_ms: f32,
 }
 
 impl Versioned for ResultMeta {
     const KIND: u8 = 2;
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
+    fn migrate(version: u16, payload: &[u8]) -> Result<Self, EnvelopeError> {
+        if version != 1 {
+            return Err(EnvelopeError::Version { kind: Self::KIND, found: version, newest: Self::VERSION });
+        }
+        let MetaOfOne { content_type, hash, len, fields, cpu_ms } = envelope::payload(Self::KIND, payload)?;
+        Ok(Self { content_type, hash, len, fields, cpu_ms, maker: None })
+    }
 }
 
 /// A kept answer as the journey sees it.
@@ -129,4 +148,22 @@ pub struct OriginalRecord {
 impl Versioned for OriginalRecord {
     const KIND: u8 = 3;
     const VERSION: u16 = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_kept_by_the_version_before_is_read() {
+        #[derive(Serialize, Deserialize)]
+        struct Old(String, ContentHash, u64, Vec<Field>, f32);
+        impl Versioned for Old {
+            const KIND: u8 = 2;
+            const VERSION: u16 = 1;
+        }
+        let old = Old("image/png".into(), ContentHash::of(b"x"), 1, Vec::new(), 2.0);
+        let read: ResultMeta = envelope::open(&envelope::seal(&old)).unwrap();
+        assert_eq!((read.content_type.as_str(), read.len, read.maker), ("image/png", 1, None));
+    }
 }

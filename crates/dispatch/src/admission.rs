@@ -90,12 +90,24 @@ pub struct Admission {
     jobs: usize,
     mean_wait_ms: f64,
     seen: Tick,
+    /// What other nodes give to jobs, in CPU ms a ms, and the work that they have from elsewhere.
+    others_cpu: f64,
+    others_backlog_ms: f64,
 }
 
 impl Admission {
     /// Nothing admitted yet.
     pub fn new(limits: Limits, now: Tick) -> Self {
-        Self { limits, backlog_ms: 0.0, bytes: 0, jobs: 0, mean_wait_ms: 0.0, seen: now }
+        Self {
+            limits,
+            backlog_ms: 0.0,
+            bytes: 0,
+            jobs: 0,
+            mean_wait_ms: 0.0,
+            seen: now,
+            others_cpu: 0.0,
+            others_backlog_ms: 0.0,
+        }
     }
 
     /// Decides whether `load` gets in at `now`.
@@ -139,7 +151,7 @@ impl Admission {
 
     /// How long work admitted now would wait.
     pub fn wait(&self) -> Duration {
-        Duration::from_secs_f64(self.backlog_ms / self.limits.cpu / 1000.0)
+        Duration::from_secs_f64(self.wait_ms() / 1000.0)
     }
 
     /// The mean wait over the last second or so.
@@ -157,6 +169,23 @@ impl Admission {
         (self.jobs, self.bytes)
     }
 
+    /// Notes what other nodes give to jobs, in CPU ms a ms, and the work that they have from elsewhere, in CPU ms: what
+    /// is admitted here may run there.
+    pub fn note_others(&mut self, cpu: f64, backlog_ms: f64) {
+        self.others_cpu = cpu.max(0.0);
+        self.others_backlog_ms = backlog_ms.max(0.0);
+    }
+
+    /// How long the work of all nodes keeps them busy, in ms.
+    fn wait_ms(&self) -> f64 {
+        (self.backlog_ms + self.others_backlog_ms) / (self.limits.cpu + self.others_cpu)
+    }
+
+    /// Bytes that jobs may use together, here and on the others, taken to have as much for each core.
+    fn bytes_limit(&self) -> u64 {
+        (self.limits.bytes as f64 * (1.0 + self.others_cpu / self.limits.cpu)) as u64
+    }
+
     /// Changes the limits; what is admitted stays.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
@@ -166,7 +195,7 @@ impl Admission {
         self.misses_deadline(load).or_else(|| self.memory(load)).or_else(|| {
             let target_ms = self.limits.target_wait.as_secs_f64() * 1000.0;
             let allowance = if load.cheaper { CHEAPER_ALLOWANCE } else { 1.0 };
-            let wait_ms = self.backlog_ms / self.limits.cpu;
+            let wait_ms = self.wait_ms();
             let lasting = self.mean_wait_ms > target_ms;
             (lasting && wait_ms > target_ms * OVERLOAD_TARGETS * allowance).then_some(Shortage::Cpu)
         })
@@ -174,22 +203,22 @@ impl Admission {
 
     /// A job that meets an idle machine runs at once and at full speed: predictions do not keep it out.
     fn misses_deadline(&self, load: Load) -> Option<Shortage> {
-        if self.backlog_ms <= 0.0 {
+        if self.backlog_ms + self.others_backlog_ms <= 0.0 {
             return None;
         }
-        let finish_ms = self.backlog_ms / self.limits.cpu + load.cpu_ms;
+        let finish_ms = self.wait_ms() + load.cpu_ms;
         (finish_ms > load.left.as_secs_f64() * 1000.0).then_some(Shortage::Cpu)
     }
 
     fn memory(&self, load: Load) -> Option<Shortage> {
-        (self.bytes.saturating_add(load.bytes) > self.limits.bytes).then_some(Shortage::Memory)
+        (self.bytes.saturating_add(load.bytes) > self.bytes_limit()).then_some(Shortage::Memory)
     }
 
     /// The mean follows the wait with time, not with the number of arrivals: a burst passes before it moves.
     fn pass_time(&mut self, now: Tick) {
         let passed = now.since(self.seen).as_secs_f64() / MEAN_OVER.as_secs_f64();
         self.seen = self.seen.max(now);
-        let wait_ms = self.backlog_ms / self.limits.cpu;
+        let wait_ms = self.wait_ms();
         self.mean_wait_ms += (wait_ms - self.mean_wait_ms) * (1.0 - (-passed).exp());
     }
 }

@@ -30,6 +30,8 @@ pub struct Kept {
     pub cache: CacheNote,
     /// For `Server-Timing`.
     pub timing: Timing,
+    /// Who made it, and why there.
+    pub whence: Whence,
 }
 
 impl std::fmt::Debug for Kept {
@@ -55,6 +57,19 @@ pub struct Made {
     pub cache: CacheNote,
     /// For `Server-Timing`.
     pub timing: Timing,
+    /// Who made it, and why there.
+    pub whence: Whence,
+}
+
+/// Which node made an answer and why it was chosen, by name and never by address; for `Server-Timing`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Whence {
+    /// The name of the node whose engine made the bytes; none where no engine did, or nobody knows any more.
+    pub maker: Option<Arc<str>>,
+    /// Why that node: a short sentence; none for what was made before.
+    pub why: Option<Arc<str>>,
+    /// The name of the peer from whose cache or flight it came; none where it was at hand here.
+    pub through: Option<Arc<str>>,
 }
 
 /// What `Cache-Status` says (RFC 9211).
@@ -91,6 +106,23 @@ impl CacheNote {
             CacheNote::Degraded(_) => "degraded",
             CacheNote::Bypass => "bypass",
         }
+    }
+
+    /// The word, with the rung's where it is degraded; [`Self::from_word`] reads it.
+    pub(crate) fn full_word(self) -> String {
+        match self {
+            CacheNote::Degraded(rung) => format!("degraded-{rung}"),
+            other => other.word().into(),
+        }
+    }
+
+    /// The note of a [`Self::full_word`] from another node.
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        use CacheNote::{Bypass, Collapsed, Hit, Miss, Renewed, Stale, Stored};
+        if let Some(rung) = word.strip_prefix("degraded-") {
+            return crate::wire::known(rung).ok().map(CacheNote::Degraded);
+        }
+        [Hit, Stale, Stored, Miss, Collapsed, Renewed, Bypass].into_iter().find(|note| note.word() == word)
     }
 }
 

@@ -1,9 +1,13 @@
 //! Explaining: what would be done for a URL and why, without doing it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tutti_base::Deadline;
+use tutti_dispatch::Considered;
 use tutti_service::{Action, Rung};
 
+use crate::seats::Wish;
 use crate::{Flow, Planned};
 
 /// One line of an explanation: a section, a name, a value.
@@ -51,6 +55,8 @@ impl Flow {
             say("admission", "wait now", format!("{} ms (mean {} ms)", wait.as_millis(), mean.as_millis()));
             say("admission", "admitted", format!("{jobs} jobs, {} kB", bytes / 1024));
         }
+        self.explain_choice(planned, &mut lines);
+        let mut say = |section, name: &str, value: String| lines.push((section, name.to_owned(), value));
         for rung in &planned.plan.ladder {
             let word = match rung {
                 Rung::Stale => "an expired copy".to_owned(),
@@ -60,4 +66,46 @@ impl Flow {
         }
         lines
     }
+
+    /// Who owns the answer.
+    fn explain_choice(&self, planned: &Planned, lines: &mut Vec<Line>) {
+        let owners = self.owners_of(planned);
+        let names: Vec<String> = match owners.is_empty() {
+            true => vec![self.me.to_string()],
+            false => owners.iter().map(|node| self.mesh.name(*node).to_string()).collect(),
+        };
+        lines.push(("owner", "nodes".into(), names.join(", ")));
+    }
+
+    /// Which node would get the job of `planned`, and what led to it; none where no other may have it.
+    pub fn choice(&self, planned: &Planned) -> Option<Choice> {
+        let job = planned.job()?;
+        let wish = Wish {
+            service: self.registry.get(planned.service).describe().name,
+            class: job.class,
+            cpu_ms: f64::from(self.gate.expect_ms(job.class, &job.cost)),
+            bytes: job.cost.bytes,
+            inputs: Vec::new(),
+            deadline: Deadline::after(self.outside.clock.now(), Duration::from_secs(10)),
+            tried: Vec::new(),
+        };
+        let explained = self.seats.explain(&wish)?;
+        let name = |seen: &Considered| (self.mesh.name(seen.node).to_string(), *seen);
+        let nodes = explained.considered.iter().map(name).collect();
+        let chosen = explained.chosen.map(|node| self.mesh.name(node).to_string());
+        Some(Choice { policy: explained.policy.to_string(), reason: explained.reason.word(), chosen, nodes })
+    }
+}
+
+/// A choice of a node, by names.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Choice {
+    /// The policy's name.
+    pub policy: String,
+    /// Why the chosen node.
+    pub reason: &'static str,
+    /// The chosen node; none where the job would wait.
+    pub chosen: Option<String>,
+    /// The candidates, each with its terms.
+    pub nodes: Vec<(String, Considered)>,
 }

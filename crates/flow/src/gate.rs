@@ -93,6 +93,16 @@ impl Gate {
         self.state().model.expect(class, Known::Request, cost.cpu_ms)
     }
 
+    /// The same, once the facts of its inputs are known.
+    pub fn expect_refined_ms(&self, class: &'static str, cost: &Cost) -> f32 {
+        self.state().model.expect(class, Known::Facts, cost.cpu_ms)
+    }
+
+    /// Notes what other nodes give to jobs, in cores, and the work that they have from elsewhere, in CPU ms.
+    pub fn note_others(&self, (cpu, backlog_ms): (f64, f64)) {
+        self.state().admission.note_others(cpu, backlog_ms);
+    }
+
     /// Changes the limits in force.
     pub fn set_limits(&self, limits: Limits) {
         self.state().admission.set_limits(limits);

@@ -7,7 +7,7 @@ use futures_util::future::{Either, join_all, select};
 use tutti_base::{Body, Context, Deadline, Kind, Problem};
 use tutti_service::Gather;
 
-use crate::{Answer, CacheNote, Flow, Made, Planned, Timing};
+use crate::{Answer, CacheNote, Flow, Made, Planned, Timing, Whence};
 
 /// A part is at most this long.
 const PART_BYTES_MAX: u64 = 8 << 20;
@@ -55,6 +55,7 @@ impl Flow {
             storable: false,
             cache: CacheNote::Bypass,
             timing: Timing::default(),
+            whence: Whence::default(),
         })
     }
 

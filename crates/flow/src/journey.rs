@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tracing::Instrument;
 use tutti_base::{
-    Body, BoxFuture, Clock, Context, Deadline, Fault, Kind, Problem, RequestKey, SourceKey, Tick, Wall,
+    Body, BoxFuture, Clock, Context, Deadline, Fault, Kind, Nodes, Peers, Problem, RequestKey, SourceKey, Tick,
+    Wall,
 };
 use tutti_cache::{Entry, Originals, Results};
 use tutti_dispatch::Limits;
@@ -18,10 +19,12 @@ use tutti_telemetry::Metrics;
 use crate::failures::Failures;
 use crate::flight::{Flights, Seat};
 use crate::gate::Gate;
+use crate::mesh::Mesh;
 use crate::meter::{Counted, Meter};
 use crate::originals::{Desk, RECHECKS_MAX, Wanted};
+use crate::seats::Seats;
 use crate::{
-    Answer, CacheNote, Copies, Kept, Made, Planned, PurgeKeeper, PurgeLog, Spawn, Tenants, Timing, Work,
+    Answer, CacheNote, Copies, Kept, Made, Planned, PurgeKeeper, PurgeLog, Shelf, Spawn, Tenants, Timing, Whence, Work,
 };
 
 /// A folder's file is looked at again this long after it was last found unchanged.
@@ -83,6 +86,16 @@ pub struct Outside {
     pub tenants: Arc<dyn Tenants>,
     /// The purge log's place.
     pub purges: Arc<dyn PurgeKeeper>,
+    /// This node's folders, where they may be changed.
+    pub shelf: Arc<dyn Shelf>,
+    /// Asks other nodes.
+    pub peers: Arc<dyn Peers>,
+    /// Who is there.
+    pub nodes: Arc<dyn Nodes>,
+    /// This node's name.
+    pub me: String,
+    /// The seed of choices among equals.
+    pub seed: u64,
 }
 
 /// Carries requests from their plan to their answer.
@@ -95,7 +108,14 @@ pub struct Flow {
     pub(crate) purges: Arc<PurgeLog>,
     pub(crate) failures: Arc<Failures>,
     pub(crate) meter: Meter,
+    pub(crate) mesh: Arc<Mesh>,
+    pub(crate) seats: Arc<Seats>,
+    pub(crate) me: Arc<str>,
+    /// What this node makes, for itself and for others.
     flights: Flights<RequestKey, Landed>,
+    /// What this node asks other owners for. Apart, so that two nodes that take each other for the owner do not wait for
+    /// one another.
+    asks: Flights<RequestKey, Landed>,
     memo_generation: AtomicU64,
 }
 
@@ -107,13 +127,23 @@ pub(crate) struct Landed {
     pub(crate) timing: Timing,
     /// Whether others than the one who asked may have it.
     pub(crate) shared: bool,
+    pub(crate) whence: Whence,
+}
+
+/// Who is asked for the answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Turn {
+    /// Whoever owns it.
+    Owner,
+    /// This node, whoever owns it: a peer asks, and takes it for the owner.
+    Here,
 }
 
 impl Flow {
     /// A journey over `outside`.
     pub fn new(registry: Registry, outside: Outside, config: Config, metrics: &Metrics) -> Self {
         let meter = Meter::new(metrics);
-        let purges = Arc::new(PurgeLog::load(Arc::clone(&outside.purges)));
+        let purges = Arc::new(PurgeLog::load(Arc::clone(&outside.purges), outside.nodes.view().me));
         let failures = Arc::new(Failures::default());
         let capacity = outside.work.capacity();
         let limits = Limits {
@@ -127,20 +157,25 @@ impl Flow {
         metrics.limit("original_bytes", "Bytes of one original", config.original_bytes_max);
         metrics.limit("flow_refreshes", "Stale answers made anew at once", REFRESHES_MAX as u64);
         metrics.limit("flow_rechecks", "Files read at once to check what is kept", RECHECKS_MAX as u64);
+        let mesh =
+            Arc::new(Mesh::new(Arc::clone(&outside.peers), Arc::clone(&outside.nodes), metrics));
         let desk = Desk::new(
-            Arc::clone(&outside.originals),
-            Arc::clone(&outside.fetch),
-            Arc::clone(&outside.copies),
-            Arc::clone(&outside.clock),
+            &outside,
             Arc::clone(&purges),
             Arc::clone(&failures),
+            Arc::clone(&mesh),
             meter.clone(),
         );
+        let seats = Seats::new(Arc::clone(&mesh), Arc::clone(&outside.clock), outside.seed, metrics);
         Self {
             registry,
             desk: Arc::new(desk),
             gate: Arc::new(Gate::new(limits, Arc::clone(&outside.clock), meter.clone())),
             flights: Flights::new(Arc::clone(&outside.clock)),
+            asks: Flights::new(Arc::clone(&outside.clock)),
+            seats: Arc::new(seats),
+            me: outside.me.as_str().into(),
+            mesh,
             purges,
             failures,
             meter,
@@ -175,6 +210,7 @@ impl Flow {
         let entry = self.outside.results.resident(key)?;
         let fresh = now < entry.binding.fresh_until
             && !planned.expired(now)
+            && self.purges.is_settled()
             && self.purges.spares(&entry, key)
             && !(planned.in_folders && now.since(entry.originals_checked()) > FOLDER_CHECK_EVERY);
         fresh.then_some(entry)
@@ -197,11 +233,16 @@ impl Flow {
         match &planned.plan.action {
             Action::Respond(response) => Answer::Made(respond(response, &planned)),
             Action::Gather(gather) => self.gather(gather, &planned, &context).await,
-            Action::Job(_) => self.answer_job(planned, context).await,
+            Action::Job(_) => self.answer_job(planned, context, Turn::Owner).await,
         }
     }
 
-    async fn answer_job(self: &Arc<Self>, planned: Arc<Planned>, context: Context) -> Answer {
+    pub(crate) async fn answer_job(
+        self: &Arc<Self>,
+        planned: Arc<Planned>,
+        context: Context,
+        turn: Turn,
+    ) -> Answer {
         let Some(key) = planned.key else {
             let until = crate::flight::Until::fixed(context.deadline);
             let made = self.make(Arc::clone(&planned), None, until, context.clone()).await;
@@ -211,22 +252,30 @@ impl Flow {
         let now = self.outside.clock.wall();
         if let Some(Found { entry, current: Current::Yes }) = &old {
             let (cache, timing) = (CacheNote::Hit, Timing::default());
-            return Answer::Kept(Kept { entry: Arc::clone(entry), planned, cache, timing });
+            let whence = self.whence_of(entry);
+            return Answer::Kept(Kept { entry: Arc::clone(entry), planned, cache, timing, whence });
         }
         if let Some(Found { entry, current: Current::No }) = &old
             && now < entry.binding.revalidate_until
         {
-            self.refresh(&planned, &key, entry, &context);
+            self.refresh(&planned, &key, entry, &context, turn);
             let (cache, timing) = (CacheNote::Stale, Timing::default());
-            return Answer::Kept(Kept { entry: Arc::clone(entry), planned, cache, timing });
+            let whence = self.whence_of(entry);
+            return Answer::Kept(Kept { entry: Arc::clone(entry), planned, cache, timing, whence });
         }
         let old = old.map(|found| found.entry);
-        let made = self.fly(&planned, key, old.clone(), &context).await;
+        let made = self.fly(&planned, key, old.clone(), &context, turn).await;
         self.landed(made, planned, old)
+    }
+
+    /// What is known of who made a kept answer.
+    fn whence_of(&self, entry: &Entry) -> Whence {
+        Whence { maker: entry.meta.maker.as_deref().map(Into::into), ..Whence::default() }
     }
 
     /// What is kept for `key` and has survived all purges, and whether it may be served as it is.
     async fn look_up(&self, planned: &Planned, key: &RequestKey, context: &Context) -> Option<Found> {
+        self.purges.until_settled().await;
         let entry = self.outside.results.find(key).instrument(tracing::debug_span!("flow.look_up")).await?;
         if !self.purges.spares(&entry, key) {
             self.outside.results.forget(key);
@@ -276,17 +325,28 @@ impl Flow {
         key: RequestKey,
         old: Option<Arc<Entry>>,
         context: &Context,
+        turn: Turn,
     ) -> Result<Landed, Problem> {
-        let flight = self.flights.fly(key, context.deadline, |until| {
+        let owners = match turn {
+            Turn::Owner => self.owners_of(planned),
+            Turn::Here => Vec::new(),
+        };
+        let flights = if owners.is_empty() { &self.flights } else { &self.asks };
+        let flight = flights.fly(key, context.deadline, |until| {
             let (flow, planned, old, context) =
                 (Arc::clone(self), Arc::clone(planned), old.clone(), context.clone());
-            let aloft = Counted::one(&self.meter.flights);
+            let (span, owners) = (tracing::debug_span!("flow.flight"), owners.clone());
+            let counted = Counted::one(&self.meter.flights);
             Box::pin(
                 async move {
-                    let _aloft = aloft;
-                    flow.make(planned, old, until, context).await
+                    let _counted = counted;
+                    if owners.is_empty() {
+                        flow.make(planned, old, until, context).await
+                    } else {
+                        flow.ask_owners(planned, key, owners, until, context).await
+                    }
                 }
-                .instrument(tracing::debug_span!("flow.flight")),
+                .instrument(span),
             )
         });
         let (outcome, seat) = flight.await;
@@ -301,6 +361,36 @@ impl Flow {
             }
             (outcome, _) => outcome,
         }
+    }
+
+    /// Makes the answer here, once for all who wait for it here: no owner could be asked.
+    pub(crate) async fn make_once(
+        self: &Arc<Self>,
+        planned: Arc<Planned>,
+        key: RequestKey,
+        until: crate::flight::Until,
+        context: Context,
+    ) -> Result<Landed, Problem> {
+        let context = Context { deadline: until.deadline(), ..context };
+        let old = self.look_up(&planned, &key, &context).await;
+        if let Some(Found { entry, current: Current::Yes }) = old {
+            let whence = self.whence_of(&entry);
+            return Ok(Landed { entry, note: CacheNote::Hit, timing: Timing::default(), shared: true, whence });
+        }
+        let old = old.map(|found| found.entry);
+        self.fly_boxed(planned, key, old, context).await
+    }
+
+    /// [`Self::fly`] here. Boxed, because a flight that asks owners may end in one that makes.
+    fn fly_boxed(
+        self: &Arc<Self>,
+        planned: Arc<Planned>,
+        key: RequestKey,
+        old: Option<Arc<Entry>>,
+        context: Context,
+    ) -> BoxFuture<'static, Result<Landed, Problem>> {
+        let flow = Arc::clone(self);
+        Box::pin(async move { flow.fly(&planned, key, old, &context, Turn::Here).await })
     }
 
     /// What may not be shared is made for each who asks.
@@ -322,13 +412,14 @@ impl Flow {
     ) -> Answer {
         match made {
             Ok(landed) if !landed.shared => Answer::Made(unshared(landed, &planned)),
-            Ok(Landed { entry, note: cache, timing, .. }) => {
-                Answer::Kept(Kept { entry, planned, cache, timing })
+            Ok(Landed { entry, note: cache, timing, whence, .. }) => {
+                Answer::Kept(Kept { entry, planned, cache, timing, whence })
             }
             Err(problem) => match old {
                 Some(entry) if self.stale_helps(&problem, &entry) => {
                     let (cache, timing) = (CacheNote::Stale, Timing::default());
-                    Answer::Kept(Kept { entry, planned, cache, timing })
+                    let whence = self.whence_of(&entry);
+                    Answer::Kept(Kept { entry, planned, cache, timing, whence })
                 }
                 _ => Answer::Problem(problem, CacheNote::Miss, Timing::default()),
             },
@@ -350,6 +441,7 @@ impl Flow {
         key: &RequestKey,
         entry: &Arc<Entry>,
         context: &Context,
+        turn: Turn,
     ) {
         let Some(counted) = Counted::one_of(&self.meter.refreshes, REFRESHES_MAX) else {
             self.meter.refreshes_skipped.inc();
@@ -363,29 +455,11 @@ impl Flow {
             "flow.refresh",
             Box::pin(async move {
                 let _counted = counted;
-                if let Err(problem) = flow.fly(&planned, key, Some(old), &context).await {
+                if let Err(problem) = flow.fly(&planned, key, Some(old), &context, turn).await {
                     tracing::debug!(%problem, cause = problem.cause, "a stale answer could not be made anew");
                 }
             }),
         );
-    }
-
-    /// Purges one URL in all its variants, an original, a tag, or everything. The number of the purge.
-    pub async fn purge(&self, what: crate::What) -> Result<u64, Problem> {
-        match &what {
-            crate::What::All => {
-                self.failures.clear();
-                self.outside.results.clear();
-                self.outside.originals.clear();
-            }
-            crate::What::Source(source) => {
-                self.failures.forget(&crate::failures::Failed::Source(*source));
-                self.outside.originals.forget(source);
-            }
-            crate::What::Requests(keys) => keys.iter().for_each(|key| self.outside.results.forget(key)),
-            crate::What::Tag(_) => {}
-        }
-        self.purges.purge(what).await
     }
 
     /// Throws memoised plans away: the configuration of a service has changed.
@@ -423,6 +497,7 @@ fn respond(response: &Response, planned: &Planned) -> Made {
         storable: false,
         cache: CacheNote::Bypass,
         timing: Timing::default(),
+        whence: Whence::default(),
     }
 }
 
@@ -436,5 +511,6 @@ fn unshared(landed: Landed, planned: &Planned) -> Made {
         storable: false,
         cache: CacheNote::Miss,
         timing: landed.timing,
+        whence: landed.whence,
     }
 }

@@ -1,29 +1,27 @@
 //! What a flight does: admission, originals, facts, refine, engine, store; and the ladder when capacity is short.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use tracing::Instrument;
 use tutti_base::{
-    Body, BoxFuture, Clock, ContentHash, Context, Deadline, FileBody, KeptBody, Kind, Problem, RequestKey,
+    Body, BoxFuture, Clock, ContentHash, Context, KeptBody, Kind, Problem, RequestKey,
     ResultKey, Tick, Wall,
 };
 use tutti_cache::{Binding, Entry, ResultMeta};
 use tutti_dispatch::Shortage;
 use tutti_service::facts::FileHead;
-use tutti_service::{Facts, Input, JobPlan, Lifetime, Output, OwnedInput, Plan, Refined, Rung};
+use tutti_service::{Facts, Input, JobPlan, Lifetime, Output, Plan, Refined, Rung};
 
-use crate::failures::{Failed, Failures};
+use crate::failures::Failed;
 use crate::flight::Until;
 use crate::gate::{Place, Rank};
 use crate::journey::{Degrade, Landed};
 use crate::meter::Meter;
 use crate::originals::{Original, Wanted};
 use crate::purge::{named_tag, source_tag};
-use crate::seams::Task;
-use crate::{Answer, CacheNote, Flow, Planned, Timing};
+use crate::run::Engine;
+use crate::{Answer, CacheNote, Flow, Planned, Timing, Whence};
 
 /// A degraded answer is fresh for this long.
 const DEGRADED_FOR: Duration = Duration::from_secs(10);
@@ -31,18 +29,16 @@ const DEGRADED_FOR: Duration = Duration::from_secs(10);
 const STALE_ORIGINAL_FOR: Duration = Duration::from_secs(5);
 /// A render that a purge overtook is begun anew this often.
 const PURGED_MIDWAY_MAX: usize = 3;
-/// No engine works longer on one job than this past the deadline that it began with, however many more wait for it.
-const FOLLOWERS_ADD_MAX: Duration = Duration::from_secs(60);
 /// A result that is passed through or handed between plans has at most this many bytes in memory.
 const PASSED_BYTES_MAX: u64 = 64 << 20;
 
 /// Everything that one making needs to know.
-struct Making<'a> {
-    planned: &'a Planned,
+pub(crate) struct Making<'a> {
+    pub(crate) planned: &'a Planned,
     job: &'a JobPlan,
     old: Option<&'a Arc<Entry>>,
-    until: &'a Until,
-    context: &'a Context,
+    pub(crate) until: &'a Until,
+    pub(crate) context: &'a Context,
     /// The cheaper rung's word, when it is one.
     degraded: Option<&'static str>,
 }
@@ -111,6 +107,7 @@ impl Flow {
 
     async fn admit_and_produce(self: &Arc<Self>, making: &Making<'_>, rank: Rank) -> Result<Landed, Unmade> {
         let left = making.until.deadline().left(self.outside.clock.now());
+        self.gate.note_others(self.seats.others());
         let mut place = tracing::debug_span!("flow.admit")
             .in_scope(|| self.gate.enter(making.job.class, &making.job.cost, left, rank))
             .map_err(Unmade::Short)?;
@@ -151,6 +148,7 @@ impl Flow {
             note: CacheNote::Stale,
             timing: Timing::default(),
             shared: true,
+            whence: Whence::default(),
         })
     }
 
@@ -168,7 +166,8 @@ impl Flow {
             && self.purges.spares(&entry, &key)
         {
             Meter::count(&self.meter.degraded, word);
-            return Ok(Some(Landed { entry, note, timing: Timing::default(), shared: true }));
+            let whence = Whence::default();
+            return Ok(Some(Landed { entry, note, timing: Timing::default(), shared: true, whence }));
         }
         let cheaper = Making { job, degraded: Some(word), ..*making };
         match self.admit_and_produce(&cheaper, Rank::Cheaper).await {
@@ -218,9 +217,15 @@ impl Flow {
         }
         let left = making.until.deadline().left(self.outside.clock.now());
         place.correct(refined.class, &refined.cost, left).map_err(Unmade::Short)?;
-        let output = self.run(making, refined, &originals, facts, result, place).await?;
+        let engine = Engine { refined, originals: &originals, facts, result };
+        let (output, whence) = self.run(making, engine, place).await?;
         watch.lap("engine");
-        let landed = self.store(making, key, binding, output, &mut watch).await?;
+        let landed = self.store(making, key, binding, output, whence, &mut watch).await?;
+        if let Some(key) = key
+            && making.degraded.is_none()
+        {
+            self.copy_result(making.planned, key, &landed.entry);
+        }
         watch.lap("store");
         Ok(Landed { timing: watch.timing, ..landed })
     }
@@ -287,7 +292,7 @@ impl Flow {
     }
 
     /// Remembers that an input is to blame, where it is.
-    fn note_input(&self, problem: Problem, originals: &[Original], making: &Making<'_>) -> Problem {
+    pub(crate) fn note_input(&self, problem: Problem, originals: &[Original], making: &Making<'_>) -> Problem {
         if problem.of_input
             && let [only] = originals
         {
@@ -308,62 +313,12 @@ impl Flow {
         let entry = self.outside.results.rebind(key?, binding.clone()).await?;
         watch.lap("look-up");
         let note = if making.old.is_some() { CacheNote::Renewed } else { CacheNote::Hit };
-        Some(Landed { entry, note, timing: watch.timing.clone(), shared: true })
+        let maker = entry.meta.maker.as_deref().map(Into::into);
+        let whence = Whence { maker, ..Whence::default() };
+        Some(Landed { entry, note, timing: watch.timing.clone(), shared: true, whence })
     }
 
-    async fn run(
-        &self,
-        making: &Making<'_>,
-        refined: Refined,
-        originals: &[Original],
-        facts: Vec<Facts>,
-        result: ResultKey,
-        place: &Place,
-    ) -> Result<Output, Problem> {
-        if let Some(media) = refined.pass_through {
-            return self.pass_through(originals, media).await;
-        }
-        let inputs =
-            originals.iter().zip(facts).map(|(original, facts)| input(&original.body, facts)).collect();
-        let started = Arc::new(AtomicBool::new(false));
-        let mut context = making.context.clone();
-        // Who joins later may extend the flight; it is cancelled when the last of them has gone.
-        context.deadline = Deadline(making.until.deadline().0 + FOLLOWERS_ADD_MAX);
-        let task = Task {
-            service: making.planned.service,
-            job: refined,
-            inputs,
-            context,
-            started: Arc::clone(&started),
-        };
-        let mut guard = TimeOutGuard {
-            failures: &self.failures,
-            clock: &*self.outside.clock,
-            until: making.until,
-            started: &started,
-            result,
-            end: End::Dropped,
-        };
-        let outcome = self.outside.work.run(task).instrument(tracing::debug_span!("flow.work")).await;
-        guard.end = match &outcome {
-            Err(problem) if problem.kind == Kind::Timeout => End::TimedOut,
-            _ => End::Done,
-        };
-        drop(guard);
-        match outcome {
-            Ok(output) => {
-                place.learn(output.cpu_ms);
-                Ok(output)
-            }
-            Err(problem) if problem.of_input => Err(self.note_input(problem, originals, making)),
-            Err(problem) => {
-                self.failures.note(Failed::Result(result), &problem, self.outside.clock.now());
-                Err(problem)
-            }
-        }
-    }
-
-    async fn pass_through(&self, originals: &[Original], media: String) -> Result<Output, Problem> {
+    pub(crate) async fn pass_through(&self, originals: &[Original], media: String) -> Result<Output, Problem> {
         let Some(first) = originals.first() else {
             return Err(Problem::new(Kind::Internal, "nothing to pass through"));
         };
@@ -377,6 +332,7 @@ impl Flow {
         key: Option<RequestKey>,
         binding: Binding,
         output: Output,
+        whence: Whence,
         watch: &mut Stopwatch<'_>,
     ) -> Result<Landed, Unmade> {
         let bytes = match output.body {
@@ -391,6 +347,7 @@ impl Flow {
             len: bytes.len() as u64,
             fields: output.fields,
             cpu_ms: output.cpu_ms,
+            maker: whence.maker.as_deref().map(Into::into),
         };
         watch.lap("hash");
         if !self.purges.spares_binding(&binding, key.as_ref()) {
@@ -406,7 +363,7 @@ impl Flow {
             (true, true) => CacheNote::Renewed,
             (true, false) => CacheNote::Stored,
         };
-        Ok(Landed { entry, note, timing: Timing::default(), shared })
+        Ok(Landed { entry, note, timing: Timing::default(), shared, whence })
     }
 
     /// Under which key the result may be stored: none when an original may not be shared.
@@ -447,45 +404,6 @@ impl Flow {
             degraded: making.degraded.map(Into::into),
         }
     }
-}
-
-/// Notes a time-out in the engine when the last waiter's deadline ended a run, whether the worker said so or the flight
-/// was dropped.
-struct TimeOutGuard<'a> {
-    failures: &'a Failures,
-    clock: &'a dyn Clock,
-    until: &'a Until,
-    started: &'a AtomicBool,
-    result: ResultKey,
-    end: End,
-}
-
-/// How a run ended.
-enum End {
-    /// It said something else than that it timed out.
-    Done,
-    /// The worker ended it.
-    TimedOut,
-    /// Nobody waited any more.
-    Dropped,
-}
-
-impl Drop for TimeOutGuard<'_> {
-    fn drop(&mut self) {
-        let now = self.clock.now();
-        let too_late = match self.end {
-            End::Done => false,
-            End::TimedOut => true,
-            End::Dropped => self.until.deadline().passed(now),
-        };
-        if too_late && self.started.load(Ordering::Acquire) {
-            self.failures.note_time_out(self.result, now);
-        }
-    }
-}
-
-fn input(body: &FileBody, facts: Facts) -> OwnedInput {
-    OwnedInput { file: Arc::clone(&body.file), len: body.len, facts }
 }
 
 fn fresh_for(lifetime: Lifetime, originals: &[Original], now: Wall, degraded: bool) -> Duration {

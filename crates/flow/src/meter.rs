@@ -31,6 +31,16 @@ pub struct Meter {
     pub rechecks: Gauge,
     /// `tutti_flow_originals_total{reason}`: how originals were had: `kept`, `fetched`, `unchanged`, `stale`, `folder`.
     pub originals: Family<Reason, Counter>,
+    /// `tutti_flow_passed_over_total`: owners that did not answer and were passed over.
+    pub passed_over: Counter,
+    /// `tutti_flow_peer_answers_total{reason}`: answers from other nodes, by what they were there.
+    pub peer_answers: Family<Reason, Counter>,
+    /// `tutti_flow_remote_runs_total{reason}`: jobs sent to other nodes: `done`, `refused`, `failed`, `late`.
+    pub remote_runs: Family<Reason, Counter>,
+    /// `tutti_flow_copying`: second copies under way.
+    pub copying: Gauge,
+    /// `tutti_flow_conflicts_total`: looks that found one path with different contents on two nodes.
+    pub conflicts: Counter,
     /// `tutti_flow_purged_midway_total`: renders thrown away because of a purge.
     pub purged_midway: Counter,
     /// `tutti_admission_wait_ms`: predicted wait of work admitted now.
@@ -54,6 +64,11 @@ impl Meter {
                 .counter("flow_refreshes_skipped", "Refreshes not begun: too many under way"),
             rechecks: metrics.gauge("flow_rechecks", "Files being read to check what is kept of them"),
             originals: family("flow_originals", "How originals were had"),
+            passed_over: metrics.counter("flow_passed_over", "Owners that did not answer and were passed over"),
+            peer_answers: family("flow_peer_answers", "Answers from other nodes, by what they were there"),
+            remote_runs: family("flow_remote_runs", "Jobs sent to other nodes, by how they ended"),
+            copying: metrics.gauge("flow_copying", "Second copies under way"),
+            conflicts: metrics.counter("flow_conflicts", "Looks that found one path with two contents"),
             purged_midway: metrics.counter("flow_purged_midway", "Renders thrown away because of a purge"),
             wait_ms: metrics.gauge("admission_wait_ms", "Predicted wait of work admitted now, in ms"),
             bytes: metrics.gauge("admission_bytes", "Estimated bytes of admitted work"),

@@ -17,7 +17,10 @@ use crate::failures::{Failed, Failures};
 use crate::flight::Flights;
 use crate::meter::{Counted, Meter};
 use crate::purge::{named_tag, source_tag};
-use crate::{Copies, PurgeLog};
+use crate::journey::Outside;
+use crate::mesh::Mesh;
+use crate::share::{Found, Looked};
+use crate::{Copies, PurgeLog, Spawn};
 
 /// Fresh for this long where an origin says nothing (no heuristics: RFC 9111 §4.2.2 allows none).
 const FRESH_UNSAID: Duration = Duration::from_secs(60);
@@ -63,8 +66,18 @@ pub struct Desk {
     pub failures: Arc<Failures>,
     /// Metrics.
     pub meter: Meter,
+    /// The other nodes.
+    pub mesh: Arc<Mesh>,
+    /// Background work: second copies.
+    pub spawn: Arc<dyn Spawn>,
     flights: Flights<SourceKey, Original>,
+    /// What this node gets as the owner, for itself and for others. Apart, so that two nodes that take each other for
+    /// the owner do not wait for one another.
+    owned: Flights<SourceKey, Original>,
     stamps: Mutex<HashMap<SourceKey, (FileStamp, ContentHash)>>,
+    pub(crate) looks: Mutex<HashMap<SourceKey, Looked>>,
+    /// Files of which this node is the only holder, and which content of them the owners have been told of.
+    pub(crate) shared: Mutex<HashMap<SourceKey, ContentHash>>,
 }
 
 /// What to get.
@@ -81,18 +94,30 @@ pub struct Wanted {
 }
 
 impl Desk {
-    /// A desk over these.
-    pub fn new(
-        cache: Arc<dyn Originals>,
-        fetch: Arc<dyn Fetch>,
-        copies: Arc<dyn Copies>,
-        clock: Arc<dyn Clock>,
+    /// A desk over `outside`.
+    pub(crate) fn new(
+        outside: &Outside,
         purges: Arc<PurgeLog>,
         failures: Arc<Failures>,
+        mesh: Arc<Mesh>,
         meter: Meter,
     ) -> Self {
-        let flights = Flights::new(Arc::clone(&clock));
-        Self { cache, fetch, copies, clock, purges, failures, meter, flights, stamps: Mutex::default() }
+        Self {
+            cache: Arc::clone(&outside.originals),
+            fetch: Arc::clone(&outside.fetch),
+            copies: Arc::clone(&outside.copies),
+            clock: Arc::clone(&outside.clock),
+            spawn: Arc::clone(&outside.spawn),
+            flights: Flights::new(Arc::clone(&outside.clock)),
+            owned: Flights::new(Arc::clone(&outside.clock)),
+            stamps: Mutex::default(),
+            looks: Mutex::default(),
+            shared: Mutex::default(),
+            purges,
+            failures,
+            mesh,
+            meter,
+        }
     }
 
     /// Gets `wanted` before `deadline`. Cancel-safe.
@@ -122,16 +147,20 @@ impl Desk {
         hash: &ContentHash,
         deadline: Deadline,
     ) -> bool {
-        let request = FetchRequest {
-            source: wanted.source.clone(),
-            tenant: wanted.tenant.clone(),
-            validator: Default::default(),
-            deadline,
-        };
-        let Ok(Fetched::File(file)) = self.fetch.fetch(&request).await else { return false };
-        match self.known(&wanted.key) {
-            Some((stamp, known)) => stamp == file.stamp && known == *hash,
-            None => self.still_has(wanted, hash, deadline).await,
+        match self.newest_holder(wanted, deadline).await {
+            Found::Here => {}
+            Found::There(_, stamp) => {
+                return match stamp.hash {
+                    Some(known) => known == *hash,
+                    None => self.still_has(wanted, hash, deadline).await,
+                };
+            }
+            Found::Nowhere(_) => return false,
+        }
+        match (self.stamp_here(wanted, deadline).await, self.known(&wanted.key)) {
+            (Some(now), Some((then, known))) => then == now && known == *hash,
+            (Some(_), None) => self.still_has(wanted, hash, deadline).await,
+            (None, _) => false,
         }
     }
 
@@ -141,24 +170,58 @@ impl Desk {
         self.get(wanted, deadline).await.is_ok_and(|original| original.hash == *hash)
     }
 
-    async fn obtain(&self, wanted: &Wanted, deadline: Deadline) -> Result<Original, Problem> {
-        let kept = match wanted.source {
-            Source::Http { .. } => self.kept(wanted).await,
-            Source::Local { .. } => None,
-        };
+    async fn obtain(self: &Arc<Self>, wanted: &Wanted, deadline: Deadline) -> Result<Original, Problem> {
+        match wanted.source {
+            Source::Http { .. } => self.obtain_from_outside(wanted, deadline).await,
+            Source::Local { .. } => self.obtain_from_folder(wanted, deadline).await,
+        }
+    }
+
+    /// Whoever owns an original asks its origin; everyone else asks the owners first.
+    async fn obtain_from_outside(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        deadline: Deadline,
+    ) -> Result<Original, Problem> {
+        let kept = self.kept(wanted).await;
         if let Some((record, body)) = &kept
             && self.clock.wall() < record.fresh_until
         {
             Meter::count(&self.meter.originals, "kept");
             return Ok(original(wanted, record, body.clone(), false));
         }
+        if let Some(outcome) = self.ask_owners(wanted, kept.as_ref(), deadline).await {
+            return outcome.or_else(|problem| self.stale_instead(wanted, kept, problem));
+        }
+        self.get_as_owner(wanted, deadline).await
+    }
+
+    /// Gets an original from its origin, for everyone.
+    pub(crate) async fn get_as_owner(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        deadline: Deadline,
+    ) -> Result<Original, Problem> {
+        let fetching = self.owned.fly(wanted.key, deadline, |until| {
+            let (desk, wanted) = (Arc::clone(self), wanted.clone());
+            Box::pin(async move { desk.fetch_from_origin(&wanted, until.deadline()).await })
+        });
+        fetching.await.0
+    }
+
+    async fn fetch_from_origin(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        deadline: Deadline,
+    ) -> Result<Original, Problem> {
+        let kept = self.kept(wanted).await;
+        if let Some((record, body)) = &kept
+            && self.clock.wall() < record.fresh_until
+        {
+            return Ok(original(wanted, record, body.clone(), false));
+        }
         let validator = kept.as_ref().map(|(record, _)| record.validator.clone()).unwrap_or_default();
-        let request = FetchRequest {
-            source: wanted.source.clone(),
-            tenant: wanted.tenant.clone(),
-            validator,
-            deadline,
-        };
+        let request = FetchRequest { validator, ..request(wanted, deadline) };
         let purge_seen = self.purges.newest();
         let fetched = match self.fetch.fetch(&request).await {
             Ok(Fetched::File(file)) => self.copy_of_file(wanted, file).await,
@@ -169,7 +232,38 @@ impl Desk {
         fetched.or_else(|problem| self.stale_instead(wanted, kept, problem))
     }
 
-    async fn kept(&self, wanted: &Wanted) -> Option<(OriginalRecord, FileBody)> {
+    /// The file in this node's own folder.
+    pub(crate) async fn from_own_folder(
+        &self,
+        wanted: &Wanted,
+        deadline: Deadline,
+    ) -> Result<Original, Problem> {
+        match self.fetch.fetch(&request(wanted, deadline)).await? {
+            Fetched::File(file) if self.is_deleted(wanted, &file.stamp) => {
+                Err(Problem::new(Kind::NotFound, "the original was deleted"))
+            }
+            Fetched::File(file) => self.copy_of_file(wanted, file).await,
+            Fetched::Body(..) | Fetched::NotModified(_) => {
+                Err(Problem::new(Kind::Internal, "a folder answered as an origin"))
+            }
+        }
+    }
+
+    /// The stamp of the file in this node's own folder.
+    pub(crate) async fn stamp_here(&self, wanted: &Wanted, deadline: Deadline) -> Option<FileStamp> {
+        match self.fetch.fetch(&request(wanted, deadline)).await {
+            Ok(Fetched::File(file)) if !self.is_deleted(wanted, &file.stamp) => Some(file.stamp),
+            _ => None,
+        }
+    }
+
+    /// A deletion that this node learned of late counts before its folder has been cleared.
+    fn is_deleted(&self, wanted: &Wanted, stamp: &FileStamp) -> bool {
+        let changed_ms = u64::try_from(stamp.modified_ns / 1_000_000).unwrap_or(0);
+        self.purges.deleted(&wanted.key).is_some_and(|at| changed_ms <= at.0)
+    }
+
+    pub(crate) async fn kept(&self, wanted: &Wanted) -> Option<(OriginalRecord, FileBody)> {
         let (record, body) = self.cache.find(&wanted.key).await?;
         if self.purges.check(record.purge_seen, &tags_of(wanted, &record.tags), None).is_err() {
             self.cache.forget(&wanted.key);
@@ -204,7 +298,7 @@ impl Desk {
     }
 
     async fn receive(
-        &self,
+        self: &Arc<Self>,
         wanted: &Wanted,
         answer: OriginAnswer,
         mut body: StreamBody,
@@ -225,7 +319,8 @@ impl Desk {
         Meter::count(&self.meter.originals, "fetched");
         let got = original(wanted, &record, sealed.body, false);
         if record.shared && self.purges.check(purge_seen, &got.tags, None).is_ok() {
-            (sealed.keep)(wanted.key, record);
+            (sealed.keep)(wanted.key, record.clone());
+            self.copy_to_owners(wanted, record);
         }
         Ok(got)
     }
@@ -288,12 +383,22 @@ impl Desk {
         }
     }
 
-    fn known(&self, key: &SourceKey) -> Option<(FileStamp, ContentHash)> {
+    pub(crate) fn known(&self, key: &SourceKey) -> Option<(FileStamp, ContentHash)> {
         self.stamps.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
     }
 }
 
-fn original(wanted: &Wanted, record: &OriginalRecord, body: FileBody, stale: bool) -> Original {
+/// What to ask the outside for.
+fn request(wanted: &Wanted, deadline: Deadline) -> FetchRequest {
+    FetchRequest {
+        source: wanted.source.clone(),
+        tenant: wanted.tenant.clone(),
+        validator: Default::default(),
+        deadline,
+    }
+}
+
+pub(crate) fn original(wanted: &Wanted, record: &OriginalRecord, body: FileBody, stale: bool) -> Original {
     Original {
         hash: record.hash,
         body,
@@ -305,16 +410,16 @@ fn original(wanted: &Wanted, record: &OriginalRecord, body: FileBody, stale: boo
     }
 }
 
-fn tags_of(wanted: &Wanted, named: &[String]) -> Vec<String> {
+pub(crate) fn tags_of(wanted: &Wanted, named: &[String]) -> Vec<String> {
     std::iter::once(source_tag(&wanted.key)).chain(named.iter().map(|tag| named_tag(tag))).collect()
 }
 
-fn too_long(limit: u64) -> Problem {
+pub(crate) fn too_long(limit: u64) -> Problem {
     let detail = format!("the original is longer than the limit of {limit} bytes (source_bytes)");
     Problem::new(Kind::Unprocessable, detail).about("source_bytes")
 }
 
-fn broken_body(wanted: &Wanted, error: &BodyError) -> Problem {
+pub(crate) fn broken_body(wanted: &Wanted, error: &BodyError) -> Problem {
     match error {
         BodyError::TooLong { limit } => too_long(*limit),
         BodyError::Timeout => {
@@ -325,6 +430,6 @@ fn broken_body(wanted: &Wanted, error: &BodyError) -> Problem {
     .because(format!("{}: {error}", wanted.source))
 }
 
-fn keeping_failed(error: &std::io::Error) -> Problem {
+pub(crate) fn keeping_failed(error: &std::io::Error) -> Problem {
     Problem::new(Kind::Internal, "the original could not be kept while it was read").because(error)
 }

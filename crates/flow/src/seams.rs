@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
-use tutti_base::{Body, BoxFuture, ContentHash, Context, FileBody, Problem, TenantId};
+use tutti_base::{Body, BoxFuture, ContentHash, Context, FileBody, Problem, TenantId, Wall};
 use tutti_fetch::FolderFile;
 use tutti_service::registry::ServiceId;
 use tutti_service::{Output, OwnedInput, Refined, Tenant};
@@ -77,6 +77,17 @@ pub trait PurgeKeeper: Send + Sync {
     fn load(&self) -> Vec<Purge>;
     /// Keeps one more; on stable storage when this returns.
     fn append<'a>(&'a self, purge: &'a Purge) -> BoxFuture<'a, Result<(), Problem>>;
+}
+
+/// This node's own folders of originals, where they may be changed.
+pub trait Shelf: Send + Sync {
+    /// Removes the file `path` of the folder `folder` if it was last changed at `at` or before. Must not block long.
+    fn remove_older(&self, folder: &str, path: &str, at: Wall);
+}
+
+/// A machine whose folders are nobody's to change.
+impl Shelf for () {
+    fn remove_older(&self, _folder: &str, _path: &str, _at: Wall) {}
 }
 
 /// The tenants' settings.

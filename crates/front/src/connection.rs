@@ -3,11 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use tutti_base::{Deadline, Tick};
 
 use crate::body::BodyReader;
+use crate::doors::Door;
 use crate::exchange::Exchange;
 use crate::mailbox::Token;
 use crate::metrics::Label;
@@ -22,6 +24,8 @@ pub(crate) struct Connection {
     pub(crate) token: Token,
     socket: OwnedFd,
     pub(crate) peer: SocketAddr,
+    /// Where it came in.
+    pub(crate) door: Arc<Door>,
     /// The peer as the log writes it; made when first needed.
     pub(crate) peer_text: Option<Box<str>>,
     /// Input that belongs to no request yet. Empty nearly always: reads go to the thread's buffer.
@@ -37,6 +41,14 @@ pub(crate) struct Connection {
     pub(crate) since: Tick,
     /// Requests so far.
     pub(crate) requests: u64,
+}
+
+/// A socket that was accepted.
+pub(crate) struct Came {
+    pub(crate) socket: OwnedFd,
+    pub(crate) peer: SocketAddr,
+    /// Where.
+    pub(crate) door: Arc<Door>,
 }
 
 /// What a connection is in the middle of.
@@ -92,11 +104,13 @@ pub(crate) enum Read {
 
 impl Connection {
     /// A fresh connection.
-    pub(crate) fn new(token: Token, socket: OwnedFd, peer: SocketAddr, now: Tick) -> Self {
+    pub(crate) fn new(token: Token, came: Came, now: Tick) -> Self {
+        let Came { socket, peer, door } = came;
         Self {
             token,
             socket,
             peer,
+            door,
             peer_text: None,
             held: Vec::new(),
             seen: 0,

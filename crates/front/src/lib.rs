@@ -8,6 +8,7 @@
 pub mod access;
 pub mod answers;
 pub mod config;
+pub mod doors;
 pub mod listeners;
 pub mod router;
 pub mod server;
@@ -38,5 +39,6 @@ mod turn;
 pub use access::{LogConfig, LogFormat, LogMode};
 pub use answers::Answers;
 pub use config::{Config, ConfigError, ExtraMount};
+pub use doors::{DOORS_MAX, Doors};
 pub use router::{Router, RouterError};
 pub use server::{Drained, Front, Outside, StartError};

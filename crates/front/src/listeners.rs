@@ -12,7 +12,8 @@ pub use crate::inherit::{FIRST_INHERITED, adopt};
 /// Connections that may wait to be accepted; the kernel has a limit of its own (`net.core.somaxconn`).
 pub const BACKLOG: i32 = 4096;
 
-/// Binds `address` and listens on it. Port 0 takes any free port.
+/// Binds `address` and listens on it. Port 0 takes any free port. Never shared (`SO_REUSEPORT` is off): of two processes
+/// that want one address the kernel refuses the second.
 ///
 /// Errors: the address is taken, is not of this machine, or needs a permission; the message names it.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -25,7 +26,16 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         listen(&socket, BACKLOG)?;
         Ok(TcpListener::from(socket))
     };
-    try_bind().map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+    try_bind().map_err(|error| {
+        let reason = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "something else listens there; choose another address or port".to_owned()
+            }
+            io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
+            _ => error.to_string(),
+        };
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {reason}"))
+    })
 }
 
 /// Readies a socket from wherever it came. Accepted sockets inherit "no delay" from it (tcp(7)).
@@ -60,6 +70,15 @@ mod tests {
         let first = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = first.local_addr().unwrap();
         let error = bind(address).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+
+    #[test]
+    fn an_address_that_is_not_there_is_named() {
+        // TEST-NET-1 (RFC 5737) is nobody's.
+        let error = bind(SocketAddr::from(([192, 0, 2, 1], 0))).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+        assert!(error.to_string().contains("192.0.2.1"), "{error}");
     }
 }

@@ -7,7 +7,7 @@ use tracing::Instrument;
 use tutti_base::http::Method;
 use tutti_base::rng::Rng;
 use tutti_base::{Context, Deadline, Kind, Problem, RequestId};
-use tutti_flow::{Answer, CacheNote, Kept, Planned, Timing};
+use tutti_flow::{Answer, CacheNote, Kept, Planned, Timing, Whence};
 use tutti_service::Head;
 use tutti_service::registry::ServiceId;
 
@@ -54,9 +54,9 @@ impl<A: Answers> Turn<A> {
         self.take_requests(connection, &scratch[..filled])
     }
 
-    /// An idle connection of a draining server is over; one that has asked nothing yet gets a moment to.
+    /// An idle connection of a draining server or a shut door is over; one that has asked nothing yet gets a moment to.
     fn await_more(&self, connection: &Connection) -> Step {
-        if self.draining.is_some() && connection.is_idle() && connection.requests > 0 {
+        if self.is_ending(connection) && connection.is_idle() && connection.requests > 0 {
             connection.shut();
             return Step::Close;
         }
@@ -171,7 +171,7 @@ impl<A: Answers> Turn<A> {
 
     /// Answers one whole request, or has it answered.
     fn answer(&mut self, connection: &mut Connection, head: &RequestHead<'_, '_>) -> Step {
-        let last = self.draining.is_some() || connection.requests >= self.house.config.requests;
+        let last = self.is_ending(connection) || connection.requests >= self.house.config.requests;
         let persistence = if last { Persistence::Close } else { head.persistence };
         let id = RequestId(self.rng.next());
         let mut exchange = Exchange::of(head, id, self.now, persistence);
@@ -220,7 +220,8 @@ impl<A: Answers> Turn<A> {
         };
         match self.answers.resident(&planned, self.wall) {
             Some(entry) => {
-                let kept = Kept { entry, planned, cache: CacheNote::Hit, timing: Timing::default() };
+                let (timing, whence) = (Timing::default(), Whence::default());
+                let kept = Kept { entry, planned, cache: CacheNote::Hit, timing, whence };
                 self.send_kept(connection, exchange, &kept)
             }
             None => self.have_made(connection, exchange.into_owned(), service, planned),
@@ -259,7 +260,7 @@ impl<A: Answers> Turn<A> {
         let step = match std::mem::replace(&mut connection.phase, Phase::Head) {
             Phase::Waiting(waiting) => {
                 let mut exchange = waiting.exchange;
-                if self.draining.is_some() {
+                if self.is_ending(&connection) {
                     exchange.persistence = Persistence::Close;
                 }
                 self.send_answer(&mut connection, exchange, answer)

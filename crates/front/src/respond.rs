@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustix::io::Errno;
 use tutti_base::{Body, FileBody, KeptBody, Kind, Problem, StreamBody};
-use tutti_flow::{Answer, CacheNote, Kept, Made, Timing};
+use tutti_flow::{Answer, CacheNote, Kept, Made};
 
 use crate::access::Line;
 use crate::answers::Answers;
@@ -20,13 +20,15 @@ use crate::metrics::Label;
 use crate::output::{Frame, Output, Progress, Source};
 use crate::pump::Pump;
 use crate::refusal::Refusal;
-use crate::text::{push_field, push_hex, push_millis, push_number};
+use crate::text::{push_field, push_hex, push_number};
 use crate::turn::{Step, Turn};
 
 mod pages;
 mod reason;
+mod timing;
 
 pub(crate) use reason::reason;
+use timing::{push_hit_timing, push_timing};
 
 /// Bytes that a refused client may still send before its connection is cut.
 const LINGER_BYTES: usize = 256 * 1024;
@@ -157,7 +159,7 @@ impl<A: Answers> Turn<A> {
         }
         push_fields(&mut head, made.fields.iter());
         push_cache_status(&mut head, made.cache);
-        push_timing(&mut head, &made.timing, self.now.since(exchange.started));
+        push_timing(&mut head, &made.timing, &made.whence, self.now.since(exchange.started));
         let mut tail = Vec::new();
         self.push_tail(&mut tail, &exchange);
         let label = Label { service: exchange.service, status: made.status, cache: made.cache.word() };
@@ -383,9 +385,9 @@ impl<A: Answers> Turn<A> {
             note => push_cache_status(out, note),
         }
         if kept.cache == CacheNote::Hit && kept.timing.0.is_empty() {
-            out.extend_from_slice(b"Server-Timing: cache;desc=hit\r\n");
+            push_hit_timing(out, &kept.whence, &kept.entry);
         } else {
-            push_timing(out, &kept.timing, self.now.since(exchange.started));
+            push_timing(out, &kept.timing, &kept.whence, self.now.since(exchange.started));
         }
         self.push_tail(out, exchange);
     }
@@ -463,20 +465,6 @@ pub(crate) fn push_cache_status(head: &mut Vec<u8>, note: CacheNote) {
     if let CacheNote::Degraded(word) = note {
         head.extend_from_slice(word.as_bytes());
     }
-    head.extend_from_slice(b"\r\n");
-}
-
-/// `Server-Timing`: the parts of the journey, and the whole.
-fn push_timing(head: &mut Vec<u8>, timing: &Timing, total: Duration) {
-    head.extend_from_slice(b"Server-Timing: ");
-    for (name, took) in &timing.0 {
-        head.extend_from_slice(name.as_bytes());
-        head.extend_from_slice(b";dur=");
-        push_millis(head, took.as_micros() as u64);
-        head.extend_from_slice(b", ");
-    }
-    head.extend_from_slice(b"total;dur=");
-    push_millis(head, total.as_micros() as u64);
     head.extend_from_slice(b"\r\n");
 }
 

@@ -18,7 +18,7 @@ use tutti_telemetry::Metrics;
 use crate::access::{LogBuffer, start_writer};
 use crate::answers::Answers;
 use crate::config::{Config, ConfigError, ExtraMount};
-use crate::listeners::prepare;
+use crate::doors::{DoorTable, Doors, OpenDoor};
 use crate::mailbox::{Letter, Mailbox};
 use crate::metrics::{FrontMetrics, Tally};
 use crate::router::{Router, RouterError};
@@ -64,6 +64,7 @@ pub(crate) struct House {
     pub(crate) open: AtomicUsize,
     /// Whether `/readyz` says so.
     pub(crate) ready: AtomicBool,
+    pub(crate) doors: DoorTable,
 }
 
 impl House {
@@ -71,6 +72,15 @@ impl House {
     pub(crate) fn leave(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         self.metrics.connections.dec();
+    }
+}
+
+/// Closes a thread's mailbox when the thread ends, however it does: no order waits for it.
+struct Ending(Arc<Mailbox>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -119,7 +129,6 @@ impl Front {
         config.register(&outside.metrics);
         let registry = answers.registry().clone();
         let router = Arc::new(Router::new(&registry, &config.mounts)?);
-        listeners.iter().try_for_each(prepare)?;
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let (sender, log) = match outside.log {
             Some(out) => {
@@ -139,12 +148,14 @@ impl Front {
             loads: (0..count).map(|_| AtomicUsize::new(0)).collect(),
             open: AtomicUsize::new(0),
             ready: AtomicBool::new(false),
+            doors: DoorTable::register(&outside.metrics),
         });
         let mut front = Self { house, registry, addresses, threads: Vec::new(), log };
         start_ticker(&front.house)?;
-        let listeners = Arc::from(listeners);
+        let add = |listener| front.house.doors.add(listener, |_| {});
+        let doors = listeners.into_iter().map(add).collect::<Result<Vec<_>, _>>()?;
         for index in 0..count {
-            let thread = front.start_thread(index, &answers, &router, &listeners, sender.as_ref())?;
+            let thread = front.start_thread(index, &answers, &router, &doors, sender.as_ref())?;
             front.threads.push(thread);
         }
         Ok(front)
@@ -155,11 +166,11 @@ impl Front {
         index: usize,
         answers: &A,
         router: &Arc<Router>,
-        listeners: &Arc<[TcpListener]>,
+        doors: &[OpenDoor],
         log: Option<&SyncSender<Vec<u8>>>,
     ) -> io::Result<(JoinHandle<()>, oneshot::Receiver<()>)> {
         let house = Arc::clone(&self.house);
-        let (answers, router, listeners) = (answers.clone(), Arc::clone(router), Arc::clone(listeners));
+        let (answers, router, doors) = (answers.clone(), Arc::clone(router), doors.to_vec());
         let services = self.registry.iter().map(|(_, service)| service.describe().name).collect();
         let tally = Tally::new(house.metrics.clone(), services);
         let log = LogBuffer::new(house.config.log.clone(), log.cloned(), house.metrics.log_dropped.clone());
@@ -169,7 +180,8 @@ impl Front {
         let (done, ended) = oneshot::channel();
         let (started, start) = std::sync::mpsc::sync_channel(1);
         let run = move || {
-            let parts = Parts { answers, router, mailbox, listeners, tally, log, seed };
+            let _ending = Ending(Arc::clone(&mailbox));
+            let parts = Parts { answers, router, mailbox, doors, tally, log, seed };
             match Turn::new(house, index, parts) {
                 Ok(turn) => {
                     // Whoever starts us waits for this word.
@@ -186,9 +198,24 @@ impl Front {
         Ok((thread, ended))
     }
 
-    /// Where it answers.
+    /// Where it answers since its start; [`Doors::addresses`] has what was opened and closed meanwhile.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Opens and closes doors while it runs.
+    pub fn doors(&self) -> Doors {
+        Doors { house: Arc::clone(&self.house) }
+    }
+
+    /// As [`Doors::open`].
+    pub fn open(&self, listener: TcpListener) -> io::Result<SocketAddr> {
+        self.doors().open(listener)
+    }
+
+    /// As [`Doors::close`].
+    pub async fn close(&self, address: SocketAddr) -> io::Result<()> {
+        self.doors().close(address).await
     }
 
     /// Open client connections.
@@ -242,6 +269,7 @@ impl Front {
     }
 
     fn order_end(&self, within: Duration) {
+        self.house.doors.end();
         let deadline = self.house.clock.now() + within;
         self.house.mailboxes.iter().for_each(|mailbox| mailbox.post(Letter::Drain(deadline)));
     }

@@ -12,7 +12,7 @@ use crate::mailbox::Token;
 use crate::refusal::Refusal;
 use crate::turn::{Step, Turn};
 
-/// How long a draining server waits for the first request of a connection, in ms: its client was let in, and may have
+/// How long a draining server, or a door that was shut, waits for the first request of a connection, in ms: its client was let in, and may have
 /// asked already.
 const FIRST_REQUEST_MS: u64 = 1000;
 
@@ -58,7 +58,7 @@ impl<A: Answers> Turn<A> {
         let over = |limit: u64| self.now.since(connection.since) >= ms(limit);
         match &connection.phase {
             Phase::Head if connection.held.is_empty() && over(config.idle_ms) => Verdict::Close("idle"),
-            Phase::Head if self.draining.is_some() && connection.is_idle() && over(FIRST_REQUEST_MS) => {
+            Phase::Head if self.is_ending(connection) && connection.is_idle() && over(FIRST_REQUEST_MS) => {
                 Verdict::Close("idle")
             }
             Phase::Head if !connection.held.is_empty() && over(config.head_ms) => {
@@ -136,14 +136,23 @@ impl<A: Answers> Turn<A> {
 
     /// Stops accepting and closes what is idle; what runs may end until `deadline`.
     pub(crate) fn begin_drain(&mut self, deadline: Tick) {
-        for at in 0..self.listeners.len() {
-            // Who is in the queue already was promised an answer.
-            self.accept(at);
-        }
         self.draining = Some(deadline);
-        self.deafen();
+        self.let_go_of_all();
+        self.wind_up(|_| true);
+    }
+
+    /// Whether the connection answers what was asked, and takes no more.
+    pub(crate) fn is_ending(&self, connection: &Connection) -> bool {
+        self.draining.is_some() || connection.door.is_shut()
+    }
+
+    /// Closes those of `which` that are idle; the others end after their answer.
+    pub(crate) fn wind_up(&mut self, which: impl Fn(&Connection) -> bool) {
         for slot in 0..self.slots.len() {
-            let Some(mut connection) = self.slots[slot].connection.take() else { continue };
+            let Some(mut connection) = self.slots[slot].connection.take_if(|connection| which(connection))
+            else {
+                continue;
+            };
             // A request may have arrived that nobody has looked for yet: one more read, and without one it is over.
             connection.readable |= connection.is_idle();
             let step = if connection.is_idle() { Step::Again } else { Step::Park };

@@ -4,7 +4,6 @@
 //! call beside the wait itself, the reads and the writes.
 
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,6 +17,7 @@ use crate::access::LogBuffer;
 use crate::answers::Answers;
 use crate::connection::{Connection, Phase};
 use crate::date::DateLine;
+use crate::doors::OpenDoor;
 use crate::head::HeadLimits;
 use crate::mailbox::{Letter, Mailbox, Token};
 use crate::metrics::Tally;
@@ -34,8 +34,14 @@ const EVENTS: usize = 256;
 /// Bytes of the thread's read buffer.
 const SCRATCH: usize = 64 * 1024;
 
-/// Slots from here on are not connections: the bell, then the listeners.
+/// No connection's slot: the bell.
 const BELL: u32 = u32::MAX;
+
+/// No connection's slot: the doors, by their ids as generations.
+pub(crate) const DOOR: u32 = u32::MAX - 1;
+
+/// The load of a thread that has ended: nobody hands it anything.
+const ENDED: usize = usize::MAX / 2;
 
 /// What a connection does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,8 +67,8 @@ pub(crate) struct Turn<A: Answers> {
     pub(crate) index: usize,
     pub(crate) epoll: OwnedFd,
     pub(crate) outlet: Outlet,
-    pub(crate) listeners: Arc<[TcpListener]>,
-    /// Whether the listeners are watched.
+    pub(crate) doors: Vec<OpenDoor>,
+    /// Whether the doors are watched.
     pub(crate) listening: bool,
     pub(crate) slots: Vec<Slot>,
     free: Vec<u32>,
@@ -96,14 +102,14 @@ pub(crate) struct Parts<A: Answers> {
     pub(crate) answers: A,
     pub(crate) router: Arc<Router>,
     pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) listeners: Arc<[TcpListener]>,
+    pub(crate) doors: Vec<OpenDoor>,
     pub(crate) tally: Tally,
     pub(crate) log: LogBuffer,
     pub(crate) seed: u64,
 }
 
 impl<A: Answers> Turn<A> {
-    /// A thread that watches its mailbox and the listeners.
+    /// A thread that watches its mailbox and the doors.
     pub(crate) fn new(house: Arc<House>, index: usize, parts: Parts<A>) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let bell = epoll::EventData::new_u64(Token { slot: BELL, generation: 0 }.to_u64());
@@ -119,7 +125,7 @@ impl<A: Answers> Turn<A> {
             router: parts.router,
             index,
             epoll,
-            listeners: parts.listeners,
+            doors: parts.doors,
             listening: false,
             slots: Vec::new(),
             free: Vec::new(),
@@ -141,32 +147,11 @@ impl<A: Answers> Turn<A> {
         Ok(turn)
     }
 
-    /// Watches the listeners.
-    pub(crate) fn listen(&mut self) -> io::Result<()> {
-        for (at, listener) in self.listeners.iter().enumerate() {
-            let token = Token { slot: BELL - 1 - at as u32, generation: 0 };
-            let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
-            epoll::add(&self.epoll, listener, epoll::EventData::new_u64(token.to_u64()), flags)?;
-        }
-        self.listening = true;
-        Ok(())
-    }
-
-    /// Stops watching the listeners.
-    pub(crate) fn deafen(&mut self) {
-        if std::mem::take(&mut self.listening) {
-            for listener in self.listeners.iter() {
-                // What is not watched needs no unwatching.
-                let _ = epoll::delete(&self.epoll, listener);
-            }
-        }
-    }
-
     /// Runs until a drain is over.
     pub(crate) fn run(mut self) {
         let mut events = Vec::with_capacity(EVENTS);
         let mut letters = Vec::new();
-        while !(self.draining.is_some() && self.open == 0) {
+        while !(self.draining.is_some() && self.open == 0 && self.outlet.mailbox.close_if_empty()) {
             self.wait(&mut events);
             self.wall = self.house.clock.wall();
             self.now = self.house.clock.now();
@@ -174,9 +159,9 @@ impl<A: Answers> Turn<A> {
             let yielded = std::mem::take(&mut self.yielded);
             for event in events.drain(..) {
                 let token = Token::from_u64(event.data.u64());
-                match (BELL - token.slot) as usize {
-                    0 => self.outlet.mailbox.collect(&mut letters),
-                    at if at <= self.listeners.len() => self.accept(at - 1),
+                match token.slot {
+                    BELL => self.outlet.mailbox.collect(&mut letters),
+                    DOOR => self.accept(token.generation),
                     _ => self.wake(token, event.flags),
                 }
             }
@@ -193,6 +178,7 @@ impl<A: Answers> Turn<A> {
             }
             self.tally.flush();
         }
+        self.house.loads[self.index].store(ENDED, Ordering::Relaxed);
         self.log.flush();
     }
 
@@ -282,7 +268,12 @@ impl<A: Answers> Turn<A> {
             Letter::Answer(token, answer) => self.take_answer(token, answer),
             Letter::More(token) => self.resume(token),
             Letter::Piece(token, piece) => self.take_piece(token, piece),
-            Letter::Adopt(socket, peer) => self.adopt(socket, peer),
+            Letter::Adopt(came) => self.adopt(came),
+            Letter::Open(opened) => self.open_door(opened),
+            Letter::Shut(door, held) => {
+                self.shut_door(&door);
+                drop(held);
+            }
             Letter::Routes(router) => self.router = router,
             Letter::Drain(deadline) => self.begin_drain(deadline),
         }

@@ -9,6 +9,8 @@ mod house;
 
 #[path = "front/answers.rs"]
 mod answers;
+#[path = "front/doors.rs"]
+mod doors;
 #[path = "front/drain.rs"]
 mod drain;
 #[path = "front/limits.rs"]

@@ -64,6 +64,18 @@ impl ChangeLog {
         self.poke.send_replace(());
     }
 
+    /// Another state has taken the place of the one that was followed: every watch is behind.
+    pub(crate) fn jump(&self, newest: Revision) {
+        let mut kept = self.kept();
+        kept.first += kept.changes.len() as u64 + 1;
+        kept.changes.clear();
+        kept.bytes = 0;
+        kept.forgotten = newest;
+        kept.newest = newest;
+        drop(kept);
+        self.poke.send_replace(());
+    }
+
     pub(crate) fn newest(&self) -> Revision {
         self.kept().newest
     }

@@ -24,6 +24,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// Registers all of them, `tutti_store_…`.
     pub(crate) fn register(metrics: &Metrics, queue: usize) -> Self {
         let limits = [
             ("store_value_bytes", "Longest value", txn::VALUE_MAX),
@@ -43,16 +44,26 @@ impl Counts {
         for (name, help, value) in limits {
             metrics.limit(name, help, value as u64);
         }
+        Self::named(metrics, "store")
+    }
+
+    /// Those that are counted, as `tutti_<prefix>_…`; the limits are the same for every store of a process.
+    pub(crate) fn named(metrics: &Metrics, prefix: &str) -> Self {
+        let name = |what: &str| format!("{prefix}_{what}");
         Self {
-            commits: metrics.counter("store_commits", "Writes made durable"),
-            batches: metrics.counter("store_batches", "Disk transactions"),
-            sync: metrics.register("store_commit_seconds", "Time of a disk transaction", seconds_histogram()),
-            queue: metrics.gauge("store_queue_writes", "Writes waiting"),
-            revision: metrics.gauge("store_revision", "The newest revision"),
-            leases: metrics.gauge("store_leases", "Leases alive"),
-            expired: metrics.counter("store_leases_expired", "Leases that ran out"),
-            behind: metrics.counter("store_watch_behind", "Watches that fell behind"),
-            refused: metrics.register("store_refused", "Writes refused, by reason", Family::default()),
+            commits: metrics.counter(&name("commits"), "Writes made durable"),
+            batches: metrics.counter(&name("batches"), "Disk transactions"),
+            sync: metrics.register(
+                &name("commit_seconds"),
+                "Time of a disk transaction",
+                seconds_histogram(),
+            ),
+            queue: metrics.gauge(&name("queue_writes"), "Writes waiting"),
+            revision: metrics.gauge(&name("revision"), "The newest revision"),
+            leases: metrics.gauge(&name("leases"), "Leases alive"),
+            expired: metrics.counter(&name("leases_expired"), "Leases that ran out"),
+            behind: metrics.counter(&name("watch_behind"), "Watches that fell behind"),
+            refused: metrics.register(&name("refused"), "Writes refused, by reason", Family::default()),
         }
     }
 

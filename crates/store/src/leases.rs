@@ -28,6 +28,28 @@ impl Leases {
         self.changed.notify_one();
     }
 
+    /// As [`Self::start`], with `left` of its time and only where it does not run already.
+    pub(crate) fn resume(&self, lease: LeaseId, ttl: Duration, left: Duration, now: Tick) {
+        self.live().entry(lease).or_insert(Live { ttl, until: now + left });
+        self.changed.notify_one();
+    }
+
+    /// Forgets all of them: another node counts their time.
+    pub(crate) fn clear(&self) {
+        self.live().clear();
+    }
+
+    /// Lets `lease` live for its whole time from `asked` on, where its time was not over before; never shortens it.
+    pub(crate) fn extend(&self, lease: LeaseId, asked: Tick) -> Result<(), StoreError> {
+        let mut live = self.live();
+        let found = live.get_mut(&lease).ok_or(StoreError::NoLease(lease))?;
+        if asked >= found.until {
+            return Err(StoreError::NoLease(lease));
+        }
+        found.until = found.until.max(asked + found.ttl);
+        Ok(())
+    }
+
     /// Gives `lease` its whole time again; an error if its time is over.
     pub(crate) fn keep_alive(&self, lease: LeaseId, now: Tick) -> Result<(), StoreError> {
         let mut live = self.live();

@@ -1,6 +1,5 @@
 //! The store of one node: redb on a disk seam, one writing thread, reads from snapshots. Decides nothing about its content.
 
-use std::ops::Bound;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -18,15 +17,14 @@ use crate::backend::Backend;
 use crate::change_log::ChangeLog;
 use crate::counts::Counts;
 use crate::leases::Leases;
-use crate::record::{
-    FORMAT, FORMAT_VERSION, HELD, LEASES, META, REVISION, Stored, StoredLease, VALUES, full_name,
-};
+use crate::reading::{self, failed};
+use crate::record::{FORMAT, FORMAT_VERSION, HELD, LEASES, META, REVISION, StoredLease, VALUES};
 use crate::store::{
-    Entry, LEASE_TTL_MAX, LEASE_TTL_MIN, Lease, LeaseId, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, Page, Revision,
-    Scan, Store, StoreError, Watch,
+    Entry, LEASE_TTL_MIN, Lease, LeaseId, Page, Revision, Scan, Store, StoreError, Watch, check_ttl,
 };
 use crate::txn::{Commit, KEY_MAX, Key, Txn, check_table};
-use crate::writer::{Command, Job, Reply, Writer};
+use crate::work::{Command, Reply};
+use crate::writer::{Job, Task, Writer};
 
 /// The file on the disk.
 pub const FILE: &str = "store.redb";
@@ -83,15 +81,30 @@ impl RedbStore {
         metrics: &Metrics,
         config: &Config,
     ) -> Result<Arc<Self>, StoreError> {
+        Self::open_named(disk, FILE, clock, metrics, config)
+    }
+
+    /// As [`Self::open`], in the file `name`: what a node keeps for itself beside the replicated state. Its metrics are
+    /// named `store_local_…` then; open one such store a process.
+    pub fn open_named(
+        disk: &dyn Disk,
+        name: &str,
+        clock: Arc<dyn Clock>,
+        metrics: &Metrics,
+        config: &Config,
+    ) -> Result<Arc<Self>, StoreError> {
         config.validate().map_err(StoreError::Open)?;
-        let file = disk.open(FILE).map_err(|error| StoreError::Open(error.to_string()))?;
+        let file = disk.open(name).map_err(|error| StoreError::Open(error.to_string()))?;
         let database = Database::builder()
             .set_cache_size(config.cache_bytes)
             .set_check_integrity_on_open(true)
             .create_with_backend(Backend(file))
-            .map_err(|error| StoreError::Open(format!("{FILE}: {error}; restore it from a backup")))?;
+            .map_err(|error| StoreError::Open(format!("{name}: {error}; restore it from a backup")))?;
         let revision = prepare(&database)?;
-        let counts = Counts::register(metrics, config.queue);
+        let counts = match name {
+            FILE => Counts::register(metrics, config.queue),
+            _ => Counts::named(metrics, "store_local"),
+        };
         counts.revision.set(revision.0 as i64);
         let leases = Arc::new(read_leases(&database, &*clock)?);
         counts.leases.set(leases.len() as i64);
@@ -145,10 +158,10 @@ impl RedbStore {
         }
     }
 
-    async fn ask(&self, command: Command) -> Result<Reply, StoreError> {
+    async fn ask(&self, task: Task) -> Result<Reply, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.counts.queue.inc();
-        let sent = self.jobs.try_send(Job { command, reply }).map_err(|error| match error {
+        let sent = self.jobs.try_send(Job { task, reply }).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::Busy { limit: self.queue },
             TrySendError::Disconnected(_) => StoreError::Closed,
         });
@@ -167,7 +180,7 @@ impl RedbStore {
         let (reply, _) = oneshot::channel();
         if let Some(thread) = thread {
             // Blocks while the queue is full; the writer empties it.
-            let _ = self.jobs.send(Job { command: Command::Stop, reply });
+            let _ = self.jobs.send(Job { task: Task::Stop, reply });
             let _ = thread.join();
         }
     }
@@ -180,11 +193,11 @@ impl Drop for RedbStore {
 }
 
 async fn expire(store: &Weak<RedbStore>) -> Result<Reply, StoreError> {
-    store.upgrade().ok_or(StoreError::Closed)?.ask(Command::Expire).await
+    store.upgrade().ok_or(StoreError::Closed)?.ask(Task::Expire).await
 }
 
 /// Makes the tables, checks the format and reads the revision.
-fn prepare(database: &Database) -> Result<Revision, StoreError> {
+pub(crate) fn prepare(database: &Database) -> Result<Revision, StoreError> {
     let work = || -> Result<(u64, u64), redb::Error> {
         let disk = database.begin_write()?;
         let (format, revision) = {
@@ -226,58 +239,19 @@ fn read_leases(database: &Database, clock: &dyn Clock) -> Result<Leases, StoreEr
     Ok(leases)
 }
 
-fn failed(error: impl Into<redb::Error>) -> StoreError {
-    StoreError::Failed(error.into().to_string())
-}
-
 impl Store for RedbStore {
     fn get(&self, at: &Key) -> Result<Option<Entry>, StoreError> {
-        let table = self.database.begin_read().map_err(failed)?.open_table(VALUES).map_err(failed)?;
-        match table.get(full_name(&at.table, &at.key).as_slice()).map_err(failed)? {
-            Some(found) => Ok(Some(Stored::read(at, found.value())?.into_entry())),
-            None => Ok(None),
-        }
+        reading::get(&self.database.begin_read().map_err(failed)?, at)
     }
 
     fn range(&self, scan: &Scan) -> Result<Page, StoreError> {
-        check_table(&scan.table)?;
-        StoreError::within("key", scan.prefix.len(), KEY_MAX)?;
-        let disk = self.database.begin_read().map_err(failed)?;
-        let meta = disk.open_table(META).map_err(failed)?;
-        let revision = Revision(meta.get(REVISION).map_err(failed)?.map_or(0, |found| found.value()));
-        let table = disk.open_table(VALUES).map_err(failed)?;
-        let prefix = full_name(&scan.table, &scan.prefix);
-        let after =
-            scan.after.as_ref().map(|key| full_name(&scan.table, key)).filter(|after| *after >= prefix);
-        let start = match &after {
-            Some(after) => Bound::Excluded(after.as_slice()),
-            None => Bound::Included(prefix.as_slice()),
-        };
-        let limit = scan.limit.min(PAGE_ENTRIES_MAX);
-        let mut page = Page { revision, entries: Vec::new(), more: false };
-        let mut bytes = 0;
-        for found in table.range::<&[u8]>((start, Bound::Unbounded)).map_err(failed)? {
-            let (name, value) = found.map_err(failed)?;
-            if !name.value().starts_with(&prefix) {
-                break;
-            }
-            bytes += value.value().len();
-            let is_full = page.entries.len() >= limit || (bytes > PAGE_BYTES_MAX && !page.entries.is_empty());
-            if is_full {
-                page.more = true;
-                break;
-            }
-            let key = name.value()[scan.table.len() + 1..].to_vec();
-            let stored = Stored::read(&Key::new(&scan.table, &key), value.value())?;
-            page.entries.push((key, stored.into_entry()));
-        }
-        Ok(page)
+        reading::range(&self.database.begin_read().map_err(failed)?, scan)
     }
 
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Commit, StoreError>> {
         Box::pin(async move {
             txn.validate().inspect_err(|error| self.counts.refused(error))?;
-            match self.ask(Command::Commit(txn)).await? {
+            match self.ask(Task::Do(Command::Commit(txn))).await? {
                 Reply::Commit(commit) => Ok(commit),
                 Reply::Lease(_) | Reply::Done => Err(StoreError::Closed),
             }
@@ -292,11 +266,8 @@ impl Store for RedbStore {
 
     fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<Lease, StoreError>> {
         Box::pin(async move {
-            if !(LEASE_TTL_MIN..=LEASE_TTL_MAX).contains(&ttl) {
-                let text = format!("a lease of {ttl:?}; it must be {LEASE_TTL_MIN:?} to {LEASE_TTL_MAX:?}");
-                return Err(StoreError::Invalid(text));
-            }
-            match self.ask(Command::Grant(ttl)).await? {
+            check_ttl(ttl)?;
+            match self.ask(Task::Do(Command::Grant(ttl))).await? {
                 Reply::Lease(lease) => Ok(lease),
                 Reply::Commit(_) | Reply::Done => Err(StoreError::Closed),
             }
@@ -308,7 +279,7 @@ impl Store for RedbStore {
     }
 
     fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.ask(Command::Revoke(lease)).await.map(|_| ()) })
+        Box::pin(async move { self.ask(Task::Do(Command::Revoke(lease))).await.map(|_| ()) })
     }
 
     fn revision(&self) -> Revision {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tutti_base::disk::{Disk, DiskFile};
-use tutti_base::rng::Rng;
+use tutti_base::rng::{Rng, SplitMix};
 use tutti_base::{BoxFuture, Clock, Tick, Wall};
 
 /// What a disk writes whole or not at all, in bytes.
@@ -59,13 +59,22 @@ impl SimDisk {
         state.boot += 1;
         state.operations_left = None;
         for file in state.files.values_mut() {
+            // What is lost does not hang on the order of the writes, which redb draws anew in every run.
+            let drawn = rng.next();
             for pending in std::mem::take(&mut file.pending) {
                 if loss == Loss::Some {
-                    pending.apply_some(&mut file.durable, rng);
+                    pending.apply_some(&mut file.durable, drawn);
                 }
             }
             file.visible = file.durable.clone();
         }
+    }
+
+    /// Ends the process that uses it: open handles are dead, and what was written stays, synced or not.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        state.boot += 1;
+        state.operations_left = None;
     }
 
     /// Flips a bit of the file `name`, as a failing disk does.
@@ -102,16 +111,19 @@ impl Pending {
         }
     }
 
-    fn apply_some(&self, to: &mut Vec<u8>, rng: &mut dyn Rng) {
+    fn apply_some(&self, to: &mut Vec<u8>, drawn: u64) {
+        let is_kept = |what: u64| SplitMix::new(drawn ^ what.wrapping_mul(0x9e37_79b9)).below(2) == 0;
         match self {
             Pending::Write { offset, bytes } => {
                 for (index, sector) in bytes.chunks(SECTOR).enumerate() {
-                    if rng.below(2) == 0 {
-                        write(to, offset + index * SECTOR, sector);
+                    let at = offset + index * SECTOR;
+                    let what = at as u64 ^ (u64::from(crc32fast::hash(sector)) << 32);
+                    if is_kept(what) {
+                        write(to, at, sector);
                     }
                 }
             }
-            Pending::Len(_) if rng.below(2) == 0 => self.apply(to),
+            Pending::Len(len) if is_kept(*len as u64) => self.apply(to),
             Pending::Len(_) => {}
         }
     }
@@ -238,8 +250,6 @@ impl Clock for ManualClock {
 
 #[cfg(test)]
 mod tests {
-    use tutti_base::rng::SplitMix;
-
     use super::*;
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tutti_base::{BoxFuture, Kind, Problem};
+use tutti_base::{BoxFuture, Kind, NodeId, Problem};
 
 use crate::txn::{Commit, Key, Txn};
 
@@ -200,9 +200,30 @@ pub enum StoreError {
     /// The store cannot be opened.
     #[error("the store cannot be opened: {0}")]
     Open(String),
+    /// Nobody leads the replicas, or nobody who could be reached. Nothing was written.
+    #[error("the store takes no writes now: {0}")]
+    NoLeader(String),
+    /// Only the leader does this.
+    #[error("this node does not lead the store{}", .leader.map_or(String::new(), |id| format!("; ask node {id}")))]
+    NotLeader {
+        /// Who does, as far as is known.
+        leader: Option<NodeId>,
+    },
+    /// The answer did not arrive in time. The write may or may not have been applied: read before writing it again.
+    #[error("it is not known whether the write was applied; read the key before writing it again")]
+    Unknown,
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+}
+
+/// Whether `ttl` may be a lease's.
+pub(crate) fn check_ttl(ttl: Duration) -> Result<(), StoreError> {
+    if (LEASE_TTL_MIN..=LEASE_TTL_MAX).contains(&ttl) {
+        return Ok(());
+    }
+    let text = format!("a lease of {ttl:?}; it must be {LEASE_TTL_MIN:?} to {LEASE_TTL_MAX:?}");
+    Err(StoreError::Invalid(text))
 }
 
 impl StoreError {
@@ -220,6 +241,8 @@ impl StoreError {
             StoreError::NoLease(_) => "no-lease",
             StoreError::Damaged { .. } => "damaged",
             StoreError::Failed(_) | StoreError::Open(_) => "failed",
+            StoreError::NoLeader(_) | StoreError::NotLeader { .. } => "no-leader",
+            StoreError::Unknown => "unknown",
             StoreError::Closed => "closed",
         }
     }
@@ -232,9 +255,12 @@ impl From<StoreError> for Problem {
             StoreError::Busy { .. } => Kind::Overloaded,
             StoreError::NoLease(_) => Kind::Conflict,
             StoreError::Damaged { .. } => Kind::Internal,
+            StoreError::NoLeader(_) | StoreError::NotLeader { .. } => Kind::Unavailable,
+            StoreError::Unknown => Kind::Timeout,
             StoreError::Failed(_) | StoreError::Open(_) | StoreError::Closed => Kind::Unavailable,
         };
         let problem = Problem::new(kind, error.to_string());
-        if kind == Kind::Overloaded { problem.retry_after(Duration::from_secs(1)) } else { problem }
+        let is_passing = matches!(error, StoreError::Busy { .. } | StoreError::NoLeader(_));
+        if is_passing { problem.retry_after(Duration::from_secs(1)) } else { problem }
     }
 }

@@ -19,6 +19,45 @@ pub const TXN_OPS_MAX: usize = 128;
 /// The most bytes of one transaction: its keys and values together.
 pub const TXN_BYTES_MAX: usize = 4 << 20;
 
+/// How shared bytes are written.
+mod as_bytes {
+    use std::fmt;
+
+    use bytes::Bytes;
+    use serde::de::{Error, SeqAccess, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+        from.deserialize_byte_buf(Raw)
+    }
+
+    struct Raw;
+
+    impl<'de> Visitor<'de> for Raw {
+        type Value = Bytes;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes")
+        }
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
+            Ok(Bytes::copy_from_slice(bytes))
+        }
+        fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
+            Ok(bytes.into())
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bytes, A::Error> {
+            let mut bytes = Vec::new();
+            while let Some(byte) = seq.next_element()? {
+                bytes.push(byte);
+            }
+            Ok(bytes.into())
+        }
+    }
+}
+
 /// Where a value lives: a table and a key in it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key {
@@ -68,7 +107,7 @@ pub(crate) fn check_table(table: &str) -> Result<(), StoreError> {
 }
 
 /// A condition on the state before the transaction.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Check {
     /// The key exists and was last written at this revision.
     Modified(Key, Revision),
@@ -77,7 +116,7 @@ pub enum Check {
     /// The key exists.
     Exists(Key),
     /// The key exists and has this value.
-    Equals(Key, Bytes),
+    Equals(Key, #[serde(with = "as_bytes")] Bytes),
     /// The key exists and is attached to this lease. A holder that writes under this condition is fenced: once its
     /// lease is gone, nothing of it is applied any more.
     Held(Key, LeaseId),
@@ -94,13 +133,14 @@ impl Check {
 }
 
 /// One change.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Op {
     /// Writes a value; with a lease, the key vanishes when the lease does.
     Put {
         /// Where.
         at: Key,
         /// What.
+        #[serde(with = "as_bytes")]
         value: Bytes,
         /// The lease that it lives by; it must be alive.
         lease: Option<LeaseId>,
@@ -130,7 +170,7 @@ impl Op {
 }
 
 /// If all of `when` hold, `then` is applied, otherwise `otherwise`; each as a whole or not at all.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Txn {
     /// The conditions.
     pub when: Vec<Check>,

@@ -1,6 +1,8 @@
 //! Configuration to running parts, room by room. The one place where all seams meet; no wiring function passes a screen.
 
+mod address;
 mod caches;
+mod member;
 mod services;
 pub(crate) mod state;
 
@@ -10,22 +12,29 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::Handle;
-use tutti_base::Clock;
+use tutti_base::{Clock, Topic};
 use tutti_cache::Caches;
+use tutti_cluster::Links;
 use tutti_fetch::Outside as Sources;
-use tutti_flow::{Flow, Outside};
+use tutti_flow::{Answering, Flow, Outside, Work};
 use tutti_front::{Drained, Front};
 use tutti_service::Registry;
+use tutti_store::Store;
+use tutti_store::replicated::ReplicatedStore;
 use tutti_telemetry::Metrics;
 use tutti_worker::{Machine, Warmed, Worker};
 
 use crate::cluster::Cluster;
 use crate::settings::Settings;
-use crate::world::{MachineClock, MemoryCopies, OnRuntime, StoredPurges};
+use crate::world::{Answered, Chance, Loads, MachineClock, MemoryCopies, OnRuntime, StoredPurges};
 
+pub(crate) use address::{ADDRESS_DUTY, ClusterAddress};
+pub(crate) use member::Member;
 pub(crate) use services::Services;
 pub(crate) use state::State;
 
+/// What a node without a cache directory weighs among owners.
+const MEMORY_ONLY_MIB: u32 = 64;
 /// Requests that are under way when the server stops get this long.
 const DRAIN_WITHIN: Duration = Duration::from_secs(15);
 
@@ -39,10 +48,16 @@ pub(crate) struct House {
     pub metrics: Metrics,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// This node among others.
+    pub member: Member,
+    /// What the front has answered.
+    pub answered: Arc<Answered>,
     /// Store, document, secrets, tenants.
     pub state: State,
     /// The services.
     pub services: Services,
+    /// Engines.
+    pub worker: Arc<Worker>,
     /// The caches.
     pub caches: Arc<Caches>,
     /// Folders and origins.
@@ -58,9 +73,12 @@ impl House {
     pub(crate) async fn build(settings: Settings) -> anyhow::Result<Self> {
         let metrics = Metrics::default();
         let clock: Arc<dyn Clock> = Arc::new(MachineClock::start());
-        let state = State::open(&settings, &clock, &metrics).await?;
+        let member = Member::build(&settings, &clock, &metrics).await?;
+        let store: Arc<dyn Store> = Arc::<ReplicatedStore>::clone(&member.store);
+        let secrets = member.secrets.clone();
+        let state = State::open(&settings, Arc::clone(&store), secrets, &clock).await?;
         let cluster = Arc::clone(&state.cluster);
-        let services = Services::new(&cluster)?;
+        let services = Services::new(&cluster, gallery(&settings))?;
         let caches = Arc::new(caches::open(&settings, &cluster, &clock, &metrics)?);
         let sources = Arc::new(sources(&settings, &cluster, &state, &clock, &metrics)?);
         let worker = Arc::new(Worker::new(
@@ -71,19 +89,40 @@ impl House {
             &metrics,
         )?);
         let engines = worker.warm().await;
+        let capacity = worker.capacity();
         let outside = Outside {
             results: Arc::clone(&caches.results),
             originals: Arc::clone(&caches.originals),
             fetch: Arc::<Sources>::clone(&sources),
             copies: Arc::new(MemoryCopies),
-            work: worker,
+            work: Arc::<Worker>::clone(&worker),
             spawn: Arc::new(OnRuntime(Handle::current())),
             clock: Arc::clone(&clock),
             tenants: Arc::<crate::tenancy::TenantTable>::clone(&state.tenants),
-            purges: Arc::new(StoredPurges(Arc::clone(&state.store))),
+            purges: Arc::new(StoredPurges(Arc::clone(&state.local))),
+            shelf: Arc::new(()),
+            peers: Arc::<Links>::clone(&member.links),
+            nodes: Arc::<tutti_cluster::node::Cluster>::clone(&member.nodes),
+            me: member.name(),
+            seed: Chance::seed(),
         };
         let flow = Arc::new(Flow::new(services.registry.clone(), outside, cluster.journey(), &metrics));
-        Ok(Self { settings, cluster, metrics, clock, state, services, caches, sources, flow, engines })
+        flow.set_dispatching(cluster.dispatch.dispatching());
+        member.links.register(Topic::FLOW, Arc::new(Answering(Arc::clone(&flow))));
+        let answered = Arc::<Answered>::default();
+        let loads = Loads::new(
+            Arc::clone(&flow),
+            store,
+            Arc::clone(&clock),
+            capacity,
+            cache_room(&caches),
+            settings.originals.keys().cloned().collect(),
+            Arc::clone(&answered),
+        );
+        member.nodes.read_own_load(Box::new(move || loads.read()));
+        Ok(Self {
+            settings, cluster, metrics, clock, state, member, services, worker, caches, sources, flow, engines, answered,
+        })
     }
 
     /// Opens the front door on `listeners`.
@@ -112,6 +151,24 @@ impl House {
     pub(crate) fn registry(&self) -> &Registry {
         &self.services.registry
     }
+}
+
+/// Room for results in MiB: this node's weight among owners.
+fn cache_room(caches: &Caches) -> u32 {
+    let stats = caches.results.stats();
+    let room = if stats.disk_ok { stats.disk_limit } else { u64::from(MEMORY_ONLY_MIB) << 20 };
+    u32::try_from(room >> 20).unwrap_or(u32::MAX).max(1)
+}
+
+/// The pictures that the demo's page shows: those of the unnamed folder, where it is wanted.
+fn gallery(settings: &Settings) -> Vec<String> {
+    let folder = settings.originals.get("").filter(|_| settings.gallery);
+    let listed = folder.and_then(|folder| std::fs::read_dir(folder).ok());
+    let names = listed.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let is_picture = |name: &String| [".jpg", ".png", ".webp"].iter().any(|end| name.ends_with(end));
+    let mut names: Vec<String> = names.filter(is_picture).collect();
+    names.sort_unstable();
+    names
 }
 
 fn sources(

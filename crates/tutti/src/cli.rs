@@ -1,11 +1,19 @@
 //! The command line: what can be typed. Does nothing itself.
 
-use std::net::SocketAddr;
+mod cluster;
+
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use tutti_base::Roles;
+
 use crate::settings::LogFormat;
+
+pub(crate) use cluster::{
+    AssetsAction, EventsArgs, LockArgs, NodeCommand, PromoteArgs, StoreCommand, TokenAction,
+};
 
 /// Tutti: many machines, one server.
 #[derive(Parser, Debug)]
@@ -27,6 +35,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the server.
     Serve(ServeArgs),
+    /// Run several nodes here behind one address, with a page of pictures and a gentle load.
+    Demo(DemoArgs),
     /// Show and change the cluster document.
     Config {
         /// What to do with it.
@@ -62,6 +72,46 @@ pub(crate) enum Command {
     },
     /// Say how the server is.
     Status,
+    /// List the nodes of the cluster.
+    Nodes,
+    /// Drain, resume or remove a node, or change its roles.
+    Node {
+        /// What to do.
+        #[command(subcommand)]
+        action: NodeCommand,
+    },
+    /// Make tokens with which machines join.
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        action: TokenAction,
+    },
+    /// Make a node the one voter, where the old voter is lost.
+    Promote(PromoteArgs),
+    /// Show what happened.
+    Events(EventsArgs),
+    /// List, write and remove originals, on any node.
+    Assets {
+        /// What to do.
+        #[command(subcommand)]
+        action: AssetsAction,
+    },
+    /// Keep small things of your own in the replicated store.
+    Store {
+        /// What to do.
+        #[command(subcommand)]
+        action: StoreCommand,
+    },
+    /// Write the cluster's small state to a file, without secrets.
+    Backup {
+        /// The file; it must not exist.
+        file: PathBuf,
+    },
+    /// Make a backup the state of the cluster.
+    Restore {
+        /// The file.
+        file: PathBuf,
+    },
     /// Check the machine and the server's state, and say what to do.
     Doctor,
     /// List the ports that the server listens on.
@@ -108,9 +158,68 @@ pub(crate) struct ServeArgs {
     /// A folder of originals; may be given several times, with names.
     #[arg(long, value_name = "[NAME=]DIR")]
     pub originals: Vec<String>,
+    /// What this node does, such as `front,worker`; all of front, worker, voter and cache unless given.
+    #[arg(long)]
+    pub roles: Option<Roles>,
+    /// The address of the port between nodes, TCP and UDP.
+    #[arg(long, value_name = "ADDR")]
+    pub node: Option<SocketAddr>,
+    /// Where other nodes reach this one, behind address translation; may be given several times.
+    #[arg(long, value_name = "ADDR")]
+    pub advertise: Vec<SocketAddr>,
+    /// Join the cluster that made this token (`tutti token create`).
+    #[arg(long, value_name = "TOKEN")]
+    pub join: Option<String>,
+    /// Join although this machine has run alone: its small state is archived, caches and folders stay.
+    #[arg(long, requires = "join")]
+    pub replace_state: bool,
+    /// Join in place of a lost node of this name: this machine was rebuilt.
+    #[arg(long, value_name = "NAME", requires = "join")]
+    pub replace: Option<String>,
+    /// The one address that the cluster answers on: the node that holds it listens there.
+    #[arg(long, value_name = "ADDR")]
+    pub cluster_address: Option<SocketAddr>,
+    /// Show the demo's page of the pictures in the unnamed folder.
+    #[arg(long, hide = true)]
+    pub gallery: bool,
     /// How logs are written.
     #[arg(long, value_enum)]
     pub log: Option<LogFormat>,
+}
+
+/// `tutti demo`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct DemoArgs {
+    /// How many nodes.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub nodes: usize,
+    /// How many requests a second.
+    #[arg(long, default_value = "20/s", value_parser = rate, value_name = "N/s")]
+    pub load: f64,
+    /// The folder of the nodes, emptied first; a temporary one unless given.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The folder of originals; `samples` unless given.
+    #[arg(long, value_name = "DIR")]
+    pub originals: Option<PathBuf>,
+    /// The cluster address; the nodes have the addresses behind it.
+    #[arg(long, default_value = "127.0.0.10", value_name = "IP")]
+    pub base: Ipv4Addr,
+    /// End after so many seconds, print the sums, and fail if a request has failed.
+    #[arg(long, hide = true, value_name = "SECONDS")]
+    pub check: Option<u64>,
+    /// Kill the master so many times, and print for how long the address was silent.
+    #[arg(long, hide = true, value_name = "N")]
+    pub kill: Option<u32>,
+    /// Be the guard of a demo. Started by a demo only.
+    #[arg(long, hide = true)]
+    pub guard: bool,
+}
+
+/// A pace such as `20/s`.
+fn rate(text: &str) -> Result<f64, String> {
+    let number: f64 = text.strip_suffix("/s").unwrap_or(text).trim().parse().map_err(|_| "give it as `20/s`")?;
+    if (0.1..=10_000.0).contains(&number) { Ok(number) } else { Err("from 0.1/s to 10000/s".to_owned()) }
 }
 
 /// `tutti config …`.

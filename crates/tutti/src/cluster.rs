@@ -1,13 +1,14 @@
 //! The cluster document: one table a part, each owned by the part that it configures. Reads it, checks it, says what
 //! follows from a change. Applies nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use toml::Table;
+use tutti_dispatch::Policy;
 use tutti_flow::journey::Degrade;
 use tutti_store::document::{Consequence, Invalid, Validate};
 
@@ -28,6 +29,8 @@ pub(crate) struct Cluster {
     pub worker: tutti_worker::Config,
     /// What gets in when capacity is short. Needs a restart.
     pub admission: AdmissionSection,
+    /// Which node gets work. Applies live.
+    pub dispatch: DispatchSection,
     /// The image service. Applies live.
     pub image: tutti_service_image::Config,
     /// Tenants by name; `main` is always there. Applies live.
@@ -55,6 +58,77 @@ pub(crate) enum WhenShort {
     Ladder,
     /// 503 only.
     Refuse,
+}
+
+/// The section `[dispatch]`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DispatchSection {
+    /// How a node is chosen: `predicted` (expected finish time), `least-loaded`, `p2c`, `weighted-round-robin`,
+    /// `lottery` or `hash`.
+    pub policy: Option<String>,
+    /// Services that are dispatched otherwise, by name.
+    pub services: BTreeMap<String, ServiceDispatch>,
+    /// What is special about nodes, by name.
+    pub nodes: BTreeMap<String, NodeDispatch>,
+}
+
+/// The section `[dispatch.services.NAME]`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ServiceDispatch {
+    /// Its policy; as `dispatch.policy` unless set.
+    pub policy: Option<String>,
+    /// Names of the nodes where it is off: they do no work for it, and still answer for it.
+    pub off: BTreeSet<String>,
+}
+
+/// The section `[dispatch.nodes.NAME]`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct NodeDispatch {
+    /// Its weight, 0.01 to 100, for the policies that divide by capacity; 1 unless set.
+    pub weight: f64,
+    /// Whether it gives work to other nodes.
+    pub offload: bool,
+}
+
+impl Default for NodeDispatch {
+    fn default() -> Self {
+        Self { weight: 1.0, offload: true }
+    }
+}
+
+impl DispatchSection {
+    fn validate(&self) -> Result<(), String> {
+        let services = self.services.values().filter_map(|service| service.policy.as_ref());
+        for policy in self.policy.iter().chain(services) {
+            policy.parse::<Policy>().map_err(|error| error.to_string())?;
+        }
+        for (name, node) in &self.nodes {
+            if !(0.01..=100.0).contains(&node.weight) {
+                return Err(format!("`nodes.{name}.weight` is {}; it must be 0.01 to 100", node.weight));
+            }
+        }
+        Ok(())
+    }
+
+    /// As the journey takes it. Policies were validated; one that is unknown all the same is the default.
+    pub(crate) fn dispatching(&self) -> tutti_flow::Dispatching {
+        let policy = |word: &Option<String>| word.as_ref().and_then(|word| word.parse::<Policy>().ok());
+        let services = self.services.iter();
+        let off = services.clone().map(|(name, service)| (name.clone(), service.off.clone()));
+        let policies = services.filter_map(|(name, service)| Some((name.clone(), policy(&service.policy)?)));
+        let nodes = self.nodes.iter();
+        let stays = nodes.clone().filter(|(_, node)| !node.offload).map(|(name, _)| name.clone());
+        tutti_flow::Dispatching {
+            policy: policy(&self.policy).unwrap_or_default(),
+            policies: policies.collect(),
+            off: off.collect(),
+            weights: nodes.map(|(name, node)| (name.clone(), node.weight)).collect(),
+            no_offload: stays.collect(),
+        }
+    }
 }
 
 impl Default for AdmissionSection {
@@ -96,6 +170,7 @@ impl Cluster {
             ("cache", self.cache.validate().err().map(|error| error.to_string())),
             ("worker", self.worker.validate().err().map(|error| error.to_string())),
             ("admission", words(self.admission.validate())),
+            ("dispatch", words(self.dispatch.validate())),
             ("image", words(self.image.validate())),
         ];
         let sections = sections

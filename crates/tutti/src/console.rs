@@ -1,18 +1,23 @@
 //! What the administration sees of the house, and how a changed document reaches it.
 
+mod abroad;
 mod checks;
 mod follow;
+mod governing;
+mod members;
 mod purging;
 mod routing;
 mod urls;
+mod watching;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use tutti_admin::console::{
-    CacheHoldings, CacheStats, DoctorReport, Explanation, Port, PortList, PurgeReport, PurgeRequest,
-    ServiceStatus, Status, Step, UrlAnswer, UrlRequest,
+    CacheHoldings, CacheStats, Candidate, DoctorReport, EventPage, EventQuery, Explanation, NewToken, NodeDone, NodeOrder, Port,
+    PortList, Promoted, PurgeReport, PurgeRequest, RestoreDone, ServiceStatus, Status, Step, TokenInfo, TokenTerms,
+    UrlAnswer, UrlRequest,
 };
 use tutti_admin::{Console, Listeners, Readiness};
 use tutti_base::{BoxFuture, Problem, Tick, Wall};
@@ -20,7 +25,10 @@ use tutti_cache::Stats;
 
 use crate::build::House;
 
+pub(crate) use abroad::answer_abroad;
 pub(crate) use follow::follow_document;
+pub(crate) use governing::note_members;
+pub(crate) use watching::{count_answers, follow_view};
 
 const STARTING: u8 = 0;
 const READY: u8 = 1;
@@ -103,7 +111,16 @@ impl HouseConsole {
         more.insert("admission_mean_wait_ms".into(), (mean.as_millis() as u64).into());
         more.insert("admitted_jobs".into(), jobs.into());
         more.insert("admitted_bytes".into(), bytes.into());
+        let cluster = members::cluster(house);
         Ok(Status {
+            nodes: cluster.nodes,
+            leader: cluster.leader,
+            topology: cluster.topology,
+            quorum: cluster.quorum,
+            cluster_address: cluster.cluster_address,
+            alerts: cluster.alerts,
+            choices: cluster.choices,
+            revision: house.state.store.revision().0,
             node: house.settings.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             state: self.word().into(),
@@ -127,6 +144,7 @@ impl HouseConsole {
             Err(problem) => return Ok(refused(url, &problem)),
         };
         let lines = self.house.flow.explain(&planned).await;
+        let choice = self.house.flow.choice(&planned);
         let mut steps: Vec<Step> = Vec::new();
         for (section, name, value) in lines {
             match steps.last_mut() {
@@ -141,8 +159,36 @@ impl HouseConsole {
                 }),
             }
         }
+        steps.extend(choice.map(chosen));
         Ok(Explanation { url, service: Some(service), status: None, steps })
     }
+}
+
+/// The choice of a node, with every term by the name that people know it by.
+fn chosen(choice: tutti_flow::explain::Choice) -> Step {
+    let is_chosen = |name: &String| choice.chosen.as_ref() == Some(name);
+    let candidate = |(name, seen): &(String, tutti_dispatch::Considered)| {
+        let terms = &seen.terms;
+        let heuristics = terms.heuristics_ms.max(f64::MIN_POSITIVE);
+        Candidate {
+            node: name.clone(),
+            availability_ms: terms.wait_ms + terms.failures_ms,
+            heuristics_ms: terms.heuristics_ms,
+            history_ratio: (terms.heuristics_ms + terms.history_ms) / heuristics,
+            congestion_ms: terms.network_ms,
+            original_ms: terms.original_ms,
+            total_ms: seen.total_ms,
+            chosen: is_chosen(name),
+            why: if is_chosen(name) { choice.reason.into() } else { seen.standing.word().into() },
+        }
+    };
+    let candidates: Vec<Candidate> = choice.nodes.iter().map(candidate).collect();
+    let text = match &choice.chosen {
+        Some(node) => format!("policy {}: `{node}`, because {}", choice.policy, choice.reason),
+        None => format!("policy {}: it would wait for a node ({})", choice.policy, choice.reason),
+    };
+    let values = serde_json::json!({ "policy": choice.policy, "candidates": candidates });
+    Step { stage: "choose".into(), text, values }
 }
 
 fn refused(url: String, problem: &Problem) -> Explanation {
@@ -202,6 +248,33 @@ impl Console for HouseConsole {
                 Problem::new(tutti_base::Kind::Internal, "the checks did not end").because(error)
             })
         })
+    }
+    fn token_create(&self, terms: TokenTerms) -> BoxFuture<'_, Result<NewToken, Problem>> {
+        Box::pin(governing::token_create(&self.house.member, terms))
+    }
+    fn tokens(&self) -> BoxFuture<'_, Result<Vec<TokenInfo>, Problem>> {
+        Box::pin(async { governing::tokens(&self.house) })
+    }
+    fn token_revoke(&self, id: String) -> BoxFuture<'_, Result<(), Problem>> {
+        Box::pin(governing::token_revoke(&self.house.member, id))
+    }
+    fn node(&self, order: NodeOrder) -> BoxFuture<'_, Result<NodeDone, Problem>> {
+        Box::pin(governing::node(&self.house.member, order))
+    }
+    fn promote(&self, name: String, who: String) -> BoxFuture<'_, Result<Promoted, Problem>> {
+        Box::pin(abroad::promote(&self.house, name, who))
+    }
+    fn events(&self, query: EventQuery) -> BoxFuture<'_, Result<EventPage, Problem>> {
+        Box::pin(abroad::events(&self.house, query))
+    }
+    fn linearize(&self) -> BoxFuture<'_, Result<tutti_store::Revision, Problem>> {
+        Box::pin(governing::linearize(&self.house.member))
+    }
+    fn backup(&self) -> BoxFuture<'_, Result<tutti_base::Body, Problem>> {
+        Box::pin(governing::backup(&self.house.member))
+    }
+    fn restore(&self, body: tutti_base::Body, who: String) -> BoxFuture<'_, Result<RestoreDone, Problem>> {
+        Box::pin(governing::restore(&self.house.member, body, who))
     }
     fn ports(&self) -> BoxFuture<'_, Result<PortList, Problem>> {
         let ports = self.ports.clone();

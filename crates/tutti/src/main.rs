@@ -43,6 +43,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(args) => commands::serve::run(&args, cli.data.as_deref()),
+        Command::Demo(args) => commands::demo::run(&args),
         Command::Completions { shell } => commands::completions::run(shell),
         Command::Help { word } => commands::help::run(&word.join(" ")),
         Command::Engine { service } => anyhow::bail!("`engine {service}` must be the first word"),

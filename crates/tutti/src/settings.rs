@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+use tutti_base::Roles;
+
 use crate::cli::ServeArgs;
 use crate::strict;
 
 /// The port of the HTTP listener.
 pub(crate) const HTTP_PORT: u16 = 8080;
+/// The port between nodes.
+pub(crate) const NODE_PORT: u16 = 8400;
 /// The port of console and API.
 pub(crate) const ADMIN_PORT: u16 = 8401;
 
@@ -33,6 +37,15 @@ pub(crate) struct File {
     pub metrics: Option<SocketAddr>,
     /// Folders of originals by name; the empty name is the unnamed folder.
     pub originals: BTreeMap<String, PathBuf>,
+    /// What this node does; all of front, worker, voter and cache unless set. `tutti node roles` changes it live.
+    #[serde(with = "roles_words")]
+    pub roles: Option<Roles>,
+    /// The address of the port between nodes, TCP and UDP; port 8400 of every interface unless set.
+    pub node: Option<SocketAddr>,
+    /// Where other nodes reach this one, for machines behind address translation.
+    pub advertise: Vec<SocketAddr>,
+    /// The one address that the cluster answers on; the node that holds it listens there.
+    pub cluster_address: Option<SocketAddr>,
     /// The uid and gid to run as, when started as root.
     pub uid: Option<u32>,
     /// How logs are written.
@@ -59,6 +72,41 @@ pub(crate) enum Caching {
     InMemory,
 }
 
+/// How a machine comes into a cluster. Printing it shows no token.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub(crate) struct Joining {
+    /// The token to join with; none: what it was before, or a cluster of its own.
+    pub token: Option<String>,
+    /// Whether its own state may be put aside for that.
+    pub replace_state: bool,
+    /// The name of the lost node in whose place it joins.
+    pub replace: Option<String>,
+}
+
+impl std::fmt::Debug for Joining {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Joining(with a token: {})", self.token.is_some())
+    }
+}
+
+/// Roles as people write them: `front,worker`.
+mod roles_words {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use tutti_base::Roles;
+
+    pub(super) fn serialize<S: Serializer>(roles: &Option<Roles>, to: S) -> Result<S::Ok, S::Error> {
+        match roles {
+            Some(roles) => to.serialize_str(&roles.to_string()),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Roles>, D::Error> {
+        let words = Option::<String>::deserialize(from)?;
+        words.map(|words| words.parse().map_err(D::Error::custom)).transpose()
+    }
+}
+
 /// The settings in force on this machine.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Settings {
@@ -78,6 +126,18 @@ pub(crate) struct Settings {
     pub metrics: Option<SocketAddr>,
     /// Folders of originals by name.
     pub originals: BTreeMap<String, PathBuf>,
+    /// What this node does, where the machine says so.
+    pub roles: Option<Roles>,
+    /// The address of the port between nodes.
+    pub node: SocketAddr,
+    /// Where other nodes reach this one; none: where it listens.
+    pub advertise: Vec<SocketAddr>,
+    /// How this node comes into its cluster.
+    pub joining: Joining,
+    /// The one address that the cluster answers on.
+    pub cluster_address: Option<SocketAddr>,
+    /// Whether the demo's page is shown.
+    pub gallery: bool,
     /// The uid and gid to run as, when started as root.
     pub uid: u32,
     /// How logs are written.
@@ -118,6 +178,16 @@ impl Settings {
             admin: args.admin.or(file.admin).unwrap_or(SocketAddr::from(([127, 0, 0, 1], ADMIN_PORT))),
             metrics: args.metrics.or(file.metrics),
             originals,
+            roles: args.roles.or(file.roles),
+            node: args.node.or(file.node).unwrap_or(SocketAddr::from(([0, 0, 0, 0], NODE_PORT))),
+            advertise: if args.advertise.is_empty() { file.advertise } else { args.advertise.clone() },
+            joining: Joining {
+                token: args.join.clone(),
+                replace_state: args.replace_state,
+                replace: args.replace.clone(),
+            },
+            cluster_address: args.cluster_address.or(file.cluster_address),
+            gallery: args.gallery,
             uid: file.uid.unwrap_or(SERVER_UID),
             log: args.log.unwrap_or(file.log),
         })

@@ -11,6 +11,9 @@ pub struct Config {
     pub permits: Option<usize>,
     /// The share of the CPU that jobs are not planned to use, 0 to 0.9: it is there for the front.
     pub reserve: f32,
+    /// The most of the CPU that jobs use on a node that answers clients and has other nodes to give work to, 0.1 to 1:
+    /// status, health and answers at hand stay fast on it when all engines are busy.
+    pub front_cap: f32,
     /// Memory that jobs may use together, in bytes. Unset: half of what this process may use.
     pub bytes: Option<u64>,
     /// The most jobs that wait for a permit; one more is refused at once.
@@ -42,6 +45,7 @@ impl Default for Config {
         Self {
             permits: None,
             reserve: 0.25,
+            front_cap: 0.75,
             bytes: None,
             waiting_max: 1024,
             warm: 1,
@@ -85,6 +89,9 @@ impl Config {
         }
         if !(0.0..=0.9).contains(&self.reserve) {
             return Err(ConfigError(format!("`reserve` is {}; it must be from 0 to 0.9", self.reserve)));
+        }
+        if !(0.1..=1.0).contains(&self.front_cap) {
+            return Err(ConfigError(format!("`front_cap` is {}; it must be from 0.1 to 1", self.front_cap)));
         }
         if self.engine_nice > 19 {
             return Err(ConfigError(format!(

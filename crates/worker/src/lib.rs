@@ -13,4 +13,4 @@ mod worker;
 pub use capacity::Machine;
 pub use child::run_engine;
 pub use config::Config;
-pub use worker::{Warmed, Worker};
+pub use worker::{Standing, Warmed, Worker};

@@ -1,4 +1,4 @@
-//! Pacing engines beneath a CPU quota. Pure: time is an argument.
+//! Pacing engines beneath a CPU quota, and on fronts that have other nodes to give work to. Pure: time is an argument.
 //!
 //! A quota (cgroup CFS bandwidth) does not slow a group down, it stops the whole of it for the rest of a period, the
 //! front and all its connections included. So engines are held to a share of the quota that leaves room for the rest:
@@ -25,7 +25,17 @@ pub(crate) struct Pace {
 impl Pace {
     /// Full, for a quota of `cores`.
     pub(crate) fn new(cores: f32, now: Tick) -> Self {
-        Self { rate: f64::from(cores) * SHARE, left_ms: SAVED_MAX_MS, filled: now }
+        Self::at(f64::from(cores) * SHARE, now)
+    }
+
+    /// Full, for `rate` CPU ms a ms.
+    pub(crate) fn at(rate: f64, now: Tick) -> Self {
+        Self { rate, left_ms: SAVED_MAX_MS, filled: now }
+    }
+
+    /// CPU ms a ms that it lets through.
+    pub(crate) fn rate(&self) -> f64 {
+        self.rate
     }
 
     /// How long the next job has to wait; zero when it may begin.

@@ -31,8 +31,10 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 pub struct Worker {
     registry: Registry,
     hands: Hands,
-    /// Where a quota bounds us.
-    pace: Option<std::sync::Mutex<Pace>>,
+    /// Where a quota bounds us, or the front's cap.
+    pace: std::sync::Mutex<Option<Pace>>,
+    machine: Machine,
+    front_cap: f32,
     pools: Vec<Option<Arc<Pool>>>,
     waiting_max: usize,
     warm: usize,
@@ -46,7 +48,16 @@ pub(crate) struct Hands {
     capacity: Capacity,
 }
 
-/// How starting a service's first engines went.
+/// What else the machine has to do beside jobs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Nothing that others could not wait for; or there is nobody to give work to.
+    Free,
+    /// It answers clients, and other nodes can do its work.
+    FrontAmongOthers,
+}
+
+/// How a service's first engines started.
 #[derive(Debug)]
 pub struct Warmed {
     /// The service.
@@ -78,12 +89,10 @@ impl Worker {
         };
         let pools = registry.iter().map(|(_, service)| pool(service)).collect();
         let permits = Semaphore::new(capacity.permits);
-        let pace = match machine.bound {
-            Bound::Quota => Some(std::sync::Mutex::new(Pace::new(machine.cores, clock.now()))),
-            Bound::Cores => None,
-        };
+        let pace = std::sync::Mutex::new(beneath_quota(&machine, &*clock));
         let hands = Hands { clock, permits, counts, capacity };
-        Ok(Self { registry, hands, pace, pools, waiting_max: config.waiting_max, warm: config.warm })
+        let (waiting_max, warm, front_cap) = (config.waiting_max, config.warm, config.front_cap);
+        Ok(Self { registry, hands, pace, machine, front_cap, pools, waiting_max, warm })
     }
 
     /// Starts the first engines of every service that has any, so that the first request need not wait; for `doctor`
@@ -129,10 +138,10 @@ impl Worker {
 
     /// Waits until the quota has room for another job. The permit is held meanwhile: nobody else could use it.
     async fn keep_pace(&self) {
-        while let Some(pace) = &self.pace {
-            let clock = &self.hands.clock;
+        let clock = &self.hands.clock;
+        loop {
             let now = clock.now();
-            let wait = pace.lock().unwrap_or_else(PoisonError::into_inner).wait(now);
+            let wait = self.pace().as_mut().map_or(Duration::ZERO, |pace| pace.wait(now));
             if wait.is_zero() {
                 return;
             }
@@ -140,10 +149,29 @@ impl Worker {
         }
     }
 
+    /// Holds jobs to the front's cap, or lets them have the machine, from now on. A quota holds besides.
+    pub fn set_standing(&self, standing: Standing) {
+        let clock = &*self.hands.clock;
+        let beneath = beneath_quota(&self.machine, clock);
+        let rate = f64::from(self.machine.cores) * f64::from(self.front_cap);
+        let wanted = match (standing, beneath) {
+            (Standing::FrontAmongOthers, Some(quota)) if quota.rate() <= rate => Some(quota),
+            (Standing::FrontAmongOthers, _) => Some(Pace::at(rate, clock.now())),
+            (Standing::Free, beneath) => beneath,
+        };
+        let mut pace = self.pace();
+        if pace.as_ref().map(Pace::rate) != wanted.as_ref().map(Pace::rate) {
+            *pace = wanted;
+        }
+    }
+
+    fn pace(&self) -> std::sync::MutexGuard<'_, Option<Pace>> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn spent(&self, result: &Result<Output, Problem>) {
-        if let (Some(pace), Ok(output)) = (&self.pace, result) {
-            let now = self.hands.clock.now();
-            pace.lock().unwrap_or_else(PoisonError::into_inner).spend(output.cpu_ms, now);
+        if let (Some(pace), Ok(output)) = (self.pace().as_mut(), result) {
+            pace.spend(output.cpu_ms, self.hands.clock.now());
         }
     }
 
@@ -186,6 +214,14 @@ impl Work for Worker {
     }
     fn capacity(&self) -> Capacity {
         self.hands.capacity
+    }
+}
+
+/// The pace beneath a quota, where there is one.
+fn beneath_quota(machine: &Machine, clock: &dyn Clock) -> Option<Pace> {
+    match machine.bound {
+        Bound::Quota => Some(Pace::new(machine.cores, clock.now())),
+        Bound::Cores => None,
     }
 }
 

@@ -221,6 +221,7 @@ pub(crate) fn meta(body: &[u8]) -> ResultMeta {
         len: body.len() as u64,
         fields: vec![("X-Width".into(), "512".into())],
         cpu_ms: 12.5,
+        maker: None,
     }
 }
 

@@ -3,7 +3,9 @@
 
 mod caching;
 mod capacity;
+mod cluster;
 mod failing;
 mod flights;
 mod purging;
+mod town;
 mod world;

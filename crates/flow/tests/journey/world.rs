@@ -13,8 +13,8 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 use tutti_base::http::{Method, Validator};
 use tutti_base::{
-    Body, BoxFuture, Clock, ContentHash, Context, Deadline, FileBody, KeptBody, Kind, Problem, RequestId,
-    RequestKey, ResultKey, Source, SourceKey, StreamBody, TenantId, Tick, Wall,
+    Body, BoxFuture, Clock, ContentHash, Context, Deadline, FileBody, KeptBody, Kind, NodeId, Nodes, Peers, Problem,
+    RequestId, RequestKey, ResultKey, Source, SourceKey, StreamBody, TenantId, Tick, Wall,
 };
 use tutti_cache::{
     Binding, Entry, OriginalRecord, OriginalWriter, Originals, ResultMeta, Results, SealedOriginal, Stats,
@@ -22,7 +22,7 @@ use tutti_cache::{
 use tutti_fetch::{Fetch, FetchRequest, Fetched, FileStamp, FolderFile, OriginAnswer};
 use tutti_flow::journey::Degrade;
 use tutti_flow::{
-    Answer, Capacity, Config, Copies, Flow, Outside, Planned, Purge, PurgeKeeper, Spawn, Task, Tenants, Work,
+    Alone, Answer, Capacity, Config, Copies, Flow, Outside, Planned, Purge, PurgeKeeper, Spawn, Task, Tenants, Work,
 };
 use tutti_service::plan::Cost;
 use tutti_service::registry::ServiceId;
@@ -383,9 +383,21 @@ impl World {
     }
 
     fn with(config: Config) -> Self {
+        let alone = Arc::new(Alone::new(NodeId(1)));
+        let outdoors = Arc::<Outdoors>::default();
+        Self::at(config, outdoors, Arc::<Alone>::clone(&alone), alone, "one")
+    }
+
+    /// A node among others: its caches and engines are its own, the outdoors are everyone's.
+    pub(crate) fn at(
+        config: Config,
+        outdoors: Arc<Outdoors>,
+        peers: Arc<dyn Peers>,
+        nodes: Arc<dyn Nodes>,
+        me: &str,
+    ) -> Self {
         let metrics = Metrics::default();
-        let (outdoors, engine, kept) =
-            (Arc::<Outdoors>::default(), Arc::<Engine>::default(), Arc::<Kept>::default());
+        let (engine, kept) = (Arc::<Engine>::default(), Arc::<Kept>::default());
         outdoors.answer.lock().unwrap().shared = true;
         let clock = Arc::new(PausedClock(Instant::now()));
         let description = Description {
@@ -407,6 +419,11 @@ impl World {
             clock: Arc::<PausedClock>::clone(&clock),
             tenants: Arc::new(OneTenant(Arc::new(Tenant::main()))),
             purges: Arc::new(NoKeeper),
+            shelf: Arc::new(()),
+            seed: nodes.view().me.0,
+            me: me.into(),
+            peers,
+            nodes,
         };
         let registry = Registry::new(vec![Arc::new(Shout(description))]);
         let flow = Arc::new(Flow::new(registry, outside, config, &metrics));

@@ -34,6 +34,13 @@ fn a_hit_carries_its_fields() {
     wait_for("the count", || {
         house.metric("tutti_front_requests_total{service=\"fake\",status=\"200\",cache=\"hit\"}") == 1.0
     });
+    house.fake.keep_bytes("/of-two", "abc");
+    let timing = r#"cache;desc=hit, made;desc="two""#;
+    assert_eq!(
+        house.get("/t/of-two", "").field("server-timing"),
+        Some(timing),
+        "who made it is kept with it"
+    );
     assert_eq!(house.fake.begun.load(Ordering::SeqCst), 0, "a hit asks nobody");
 }
 
@@ -44,7 +51,10 @@ fn what_was_just_made_says_so() {
     let reply = house.get("/t/stored", "");
     assert_eq!((reply.status, reply.text()), (200, "abc"));
     assert_eq!(reply.field("cache-status"), Some("tutti; fwd=miss; stored"));
-    assert!(reply.field("server-timing").unwrap().starts_with("run;dur=2.00, total;dur="), "{}", reply.head);
+    let timing = reply.field("server-timing").unwrap();
+    assert!(timing.starts_with("run;dur=2.00, total;dur="), "{}", reply.head);
+    let whence = r#", made;desc="two", why;desc="fastest: \"12 ms\"", through;desc="three""#;
+    assert!(timing.ends_with(whence), "{}", reply.head);
     assert_eq!(reply.field("age"), None);
 }
 

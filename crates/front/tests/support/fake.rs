@@ -13,7 +13,7 @@ use tutti_base::{
     StreamBody, TenantId, Tick, Wall,
 };
 use tutti_cache::{Binding, Entry, ResultMeta};
-use tutti_flow::{Answer, CacheNote, Kept, Made, Planned, Timing};
+use tutti_flow::{Answer, CacheNote, Kept, Made, Planned, Timing, Whence};
 use tutti_front::Answers;
 use tutti_service::registry::ServiceId;
 use tutti_service::{Action, Description, Head, Mount, Plan, Registry, Response, Service, Tenant};
@@ -123,6 +123,7 @@ impl Fake {
             len: bytes.len() as u64,
             fields: vec![("X-Of-Bytes".into(), "yes".into())],
             cpu_ms: 1.0,
+            maker: path.starts_with("/of").then(|| "two".into()),
         };
         self.entries.lock().unwrap().insert(path.into(), Arc::new(Entry::new(binding, meta, body)));
     }
@@ -154,6 +155,7 @@ fn made(status: u16, body: Body) -> Answer {
         storable: false,
         cache: CacheNote::Miss,
         timing: Timing(vec![("run", Duration::from_micros(1500))]),
+        whence: Whence::default(),
     })
 }
 
@@ -244,7 +246,12 @@ impl Answers for Fake {
             let answer = match entry {
                 Some(entry) => {
                     let timing = Timing(vec![("run", Duration::from_millis(2))]);
-                    Answer::Kept(Kept { entry, planned, cache: CacheNote::Stored, timing })
+                    let whence = Whence {
+                        maker: Some("two".into()),
+                        why: Some("fastest: \"12 ms\"".into()),
+                        through: Some("three".into()),
+                    };
+                    Answer::Kept(Kept { entry, planned, cache: CacheNote::Stored, timing, whence })
                 }
                 None => make(state, path_of(&planned)).await,
             };

@@ -66,10 +66,7 @@ pub(crate) fn start_with(config: Config, deadline: Duration) -> House {
 
 impl House {
     pub(crate) fn client(&self) -> Client {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Client { stream, input: Vec::new() }
+        client_at(self.address)
     }
 
     /// Sends `request` on a connection of its own and reads the answer.
@@ -101,6 +98,13 @@ impl House {
         self.drain(Duration::from_secs(5));
         String::from_utf8(self.log.0.lock().unwrap().clone()).unwrap()
     }
+}
+
+pub(crate) fn client_at(address: SocketAddr) -> Client {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    Client { stream, input: Vec::new() }
 }
 
 pub(crate) fn get(path: &str, fields: &str) -> String {

@@ -13,6 +13,7 @@ pub const LAYERS: &[Layer] = &[
     ("tutti-tidy", &[]),
     // Decisions: pure.
     ("tutti-dispatch", &["tutti-base"]),
+    ("tutti-placement", &["tutti-base"]),
     ("tutti-imaging", &["tutti-base"]),
     // Mechanisms: sockets, disks, processes.
     ("tutti-telemetry", &["tutti-base"]),
@@ -20,17 +21,28 @@ pub const LAYERS: &[Layer] = &[
     ("tutti-cache", &["tutti-base", "tutti-telemetry"]),
     ("tutti-fetch", &["tutti-base", "tutti-telemetry"]),
     ("tutti-process", &["tutti-base", "tutti-telemetry"]),
+    ("tutti-cluster", &["tutti-base", "tutti-telemetry"]),
     // Services: the contract, and each its own engine.
     ("tutti-service", &["tutti-base"]),
     ("tutti-service-echo", &["tutti-base", "tutti-service"]),
     ("tutti-service-image", &["tutti-base", "tutti-service", "tutti-imaging"]),
+    ("tutti-service-gallery", &["tutti-base", "tutti-service"]),
     // The journey and its faces.
     (
         "tutti-flow",
-        &["tutti-base", "tutti-cache", "tutti-dispatch", "tutti-fetch", "tutti-service", "tutti-telemetry"],
+        &[
+            "tutti-base",
+            "tutti-cache",
+            "tutti-dispatch",
+            "tutti-fetch",
+            "tutti-placement",
+            "tutti-service",
+            "tutti-telemetry",
+        ],
     ),
     ("tutti-front", &["tutti-base", "tutti-cache", "tutti-flow", "tutti-service", "tutti-telemetry"]),
     ("tutti-worker", &["tutti-base", "tutti-flow", "tutti-process", "tutti-service", "tutti-telemetry"]),
+    ("tutti-control", &["tutti-base", "tutti-telemetry", "tutti-placement", "tutti-store", "tutti-cluster"]),
     ("tutti-admin", &["tutti-base", "tutti-store", "tutti-telemetry"]),
 ];
 

@@ -16,10 +16,15 @@ use crate::tenancy::TenantTable;
 /// A server that is just stopping still has the store; a new one waits this long for it.
 const STORE_WITHIN: Duration = Duration::from_secs(20);
 
+/// The file of what a node keeps for itself.
+const LOCAL_FILE: &str = "local.redb";
+
 /// Store, document, secrets and tenants.
 pub(crate) struct State {
-    /// The store.
+    /// The store of the cluster.
     pub store: Arc<dyn Store>,
+    /// What this node keeps for itself, without a quorum.
+    pub local: Arc<dyn Store>,
     /// The cluster document.
     pub document: Document,
     /// What documents are checked with.
@@ -33,17 +38,19 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Opens what is in the data directory.
+    /// Reads what is in `store`; what belongs to this node alone is in the data directory.
     pub(crate) async fn open(
         settings: &Settings,
+        store: Arc<dyn Store>,
+        secrets: Secrets,
         clock: &Arc<dyn Clock>,
-        metrics: &Metrics,
     ) -> anyhow::Result<Self> {
         let disk = RealDisk::at(&settings.data);
-        let redb = open_store(&disk, clock, metrics).await?;
-        tokio::spawn(redb.expire_leases());
-        let store: Arc<dyn Store> = redb;
-        let secrets = Secrets::open(Arc::clone(&store), &disk, Arc::clone(clock))?;
+        let mine = patiently(clock, || async {
+            // The metrics of the store are the replicated one's.
+            RedbStore::open_named(&disk, LOCAL_FILE, Arc::clone(clock), &Metrics::default(), &Default::default())
+        });
+        let local = mine.await.context("the local store in the data directory could not be opened")?;
         let rules = Rules::beside(Arc::default());
         let checks: Arc<dyn Validate> = Arc::<Rules>::clone(&rules);
         let document = Document::open(Arc::clone(&store), Arc::clone(clock), checks);
@@ -54,7 +61,7 @@ impl State {
         let cluster = Arc::new(cluster);
         rules.follow(Arc::clone(&cluster));
         let tenants = Arc::new(TenantTable::new(main_tenant(&cluster, &secrets)?));
-        Ok(Self { store, document, rules, secrets, tenants, cluster })
+        Ok(Self { store, local, document, rules, secrets, tenants, cluster })
     }
 }
 
@@ -64,19 +71,18 @@ pub(crate) fn main_tenant(cluster: &Cluster, secrets: &Secrets) -> anyhow::Resul
     section.resolve(TenantId::MAIN, secrets).context("[tenants.main]")
 }
 
-async fn open_store(
-    disk: &RealDisk,
-    clock: &Arc<dyn Clock>,
-    metrics: &Metrics,
-) -> anyhow::Result<Arc<RedbStore>> {
+/// Opens a store that a server which is just stopping may still have.
+pub(crate) async fn patiently<T, F>(clock: &Arc<dyn Clock>, open: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
     let until = clock.now() + STORE_WITHIN;
     loop {
-        match RedbStore::open(disk, Arc::clone(clock), metrics, &Default::default()) {
-            Ok(store) => return Ok(store),
+        match open().await {
             Err(StoreError::Open(reason)) if reason.contains("in use") && clock.now() < until => {
                 clock.sleep_until(clock.now() + Duration::from_millis(100)).await;
             }
-            Err(error) => return Err(error).context("the store in the data directory could not be opened"),
+            outcome => return outcome,
         }
     }
 }

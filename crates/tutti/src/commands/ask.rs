@@ -1,8 +1,16 @@
 //! Commands that ask a running server over the admin socket of its data directory.
 
+mod assets;
+mod backup;
 mod config;
+mod events;
+mod lock;
+mod nodes;
 mod print;
 mod show;
+mod status;
+mod store;
+mod tokens;
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -28,9 +36,18 @@ async fn ask(asked: Command, client: &Client, out: Out) -> anyhow::Result<()> {
         Command::Config { action } => config::run(client, action, &out).await,
         Command::Secret { action } => secret(client, action, &out).await,
         Command::Cache { action } => cache(client, action, &out).await,
+        Command::Token { action } => tokens::run(client, action, &out).await,
+        Command::Nodes => nodes::list(client, &out).await,
+        Command::Node { action } => nodes::run(client, action, &out).await,
+        Command::Promote(args) => nodes::promote(client, args, &out).await,
+        Command::Events(args) => events::run(client, &args, &out).await,
+        Command::Assets { action } => assets::run(client, action, &out).await,
+        Command::Store { action } => store::run(client, action, &out).await,
+        Command::Backup { file } => backup::write(client, &file, &out).await,
+        Command::Restore { file } => backup::restore(client, &file, &out).await,
         Command::Status => {
             let status = client.status().await?;
-            out.say(&status, show::status)
+            out.say(&status, status::status)
         }
         Command::Explain { url } => {
             let explanation = client.explain(&url).await?;
@@ -44,9 +61,7 @@ async fn ask(asked: Command, client: &Client, out: Out) -> anyhow::Result<()> {
         Command::Url { source, options, format } => {
             url(client, &source, &options, format.as_deref(), &out).await
         }
-        Command::Serve(_) | Command::Completions { .. } | Command::Help { .. } | Command::Engine { .. } => {
-            bail!("this command asks no server")
-        }
+        _ => bail!("this command asks no server"),
     }
 }
 
@@ -80,7 +95,7 @@ async fn cache(client: &Client, action: CacheAction, out: &Out) -> anyhow::Resul
         }
         CacheAction::Purge(args) => {
             let report = client.cache_purge(&purge(args)?).await?;
-            out.say(&report, |report| format!("purged {} (purge {})", report.text, report.sequence))
+            out.say(&report, show::purged)
         }
     }
 }

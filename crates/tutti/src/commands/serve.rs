@@ -13,10 +13,13 @@ use tutti_admin::{Admin, Listeners, Parts};
 use tutti_front::listeners;
 use tutti_process::privilege::{self, PrivilegeError};
 
-use crate::build::House;
+use crate::build::{ClusterAddress, House};
 use crate::cli::ServeArgs;
 use crate::console::HouseConsole;
 use crate::settings::{Caching, HTTP_PORT, LogFormat, Settings};
+
+/// What is logged unless `TUTTI_LOG` says otherwise: consensus tells its every step, and we tell what came of it.
+const USUAL_LOG: &str = "info,openraft=error";
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(args: &ServeArgs, data: Option<&Path>) -> anyhow::Result<()> {
@@ -55,11 +58,13 @@ async fn serve(settings: Settings, mut sockets: Vec<TcpListener>) -> anyhow::Res
     admin_config.validate().map_err(anyhow::Error::msg)?;
     let admin_listeners = Listeners::open(&house.settings.data, &admin_config).await?;
     let front = house.open_front(sockets)?;
+    crate::console::answer_abroad(&house);
     let console = Arc::new(HouseConsole::new(&house, front.addresses(), &admin_listeners));
     let parts = Parts {
         console: Arc::<HouseConsole>::clone(&console),
         document: house.state.document.clone(),
         secrets: house.state.secrets.clone(),
+        store: Arc::clone(&house.state.store),
         metrics: house.metrics.clone(),
     };
     let admin = Admin::new(parts, admin_listeners, &admin_config);
@@ -69,18 +74,34 @@ async fn serve(settings: Settings, mut sockets: Vec<TcpListener>) -> anyhow::Res
         let _ = stopped.await;
     }));
     let follower = tokio::spawn(crate::console::follow_document(Arc::clone(&house)));
+    // What this node missed while it was away is learned before it serves what it kept.
+    let settled = house.flow.settle().await;
+    tracing::debug!(?settled, "the purges of the others are known");
+    tokio::spawn(Arc::clone(&house.flow).keep_in_step());
+    let counting = tokio::spawn(crate::console::count_answers(Arc::clone(&house)));
+    let noting = tokio::spawn(crate::console::note_members(Arc::clone(&house)));
     front.mark_ready();
     console.mark_ready();
+    let address = house.settings.cluster_address;
+    let address = address.map(|address| ClusterAddress::start(address, &house, front.doors()));
+    let poking = tokio::spawn(crate::console::follow_view(Arc::clone(&house), address.as_ref().map(ClusterAddress::poker)));
     let told_to_stop = told_to_stop()?;
     welcome(&house, front.addresses());
     told_to_stop.await;
     tracing::info!("stopping: requests under way are finished");
     console.mark_draining();
-    follower.abort();
+    if let Some(address) = address {
+        address.stop().await;
+    }
+    [follower, counting, noting, poking].iter().for_each(tokio::task::JoinHandle::abort);
+    house.member.nodes.leave();
     let drained = house.close(front).await;
     tracing::info!(open = drained.open, cut = drained.cut, "stopped");
     drop(stop_admin);
-    admin.await.context("the administration ended badly")
+    let ended = admin.await.context("the administration ended badly");
+    house.member.store.shutdown().await;
+    house.member.links.stop().await;
+    ended
 }
 
 /// Port 8080: on loopback only, unless URLs are signed.
@@ -137,7 +158,7 @@ fn start_logging(format: LogFormat) -> anyhow::Result<()> {
     // Whoever asks for details follows requests: each step is told as it begins and as it ends.
     let steps = if chosen.is_ok() { FmtSpan::NEW | FmtSpan::CLOSE } else { FmtSpan::NONE };
     let logs = tracing_subscriber::fmt()
-        .with_env_filter(chosen.unwrap_or_else(|_| "info".into()))
+        .with_env_filter(chosen.unwrap_or_else(|_| USUAL_LOG.into()))
         .with_span_events(steps)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);

@@ -47,6 +47,7 @@ fn apply(house: &House, snapshot: &Snapshot) -> anyhow::Result<()> {
     house.services.reconfigure(&cluster).map_err(anyhow::Error::msg)?;
     house.sources.reconfigure(cluster.fetch.clone()).map_err(|error| anyhow::anyhow!("[fetch]: {error}"))?;
     house.state.tenants.swap(tenant);
+    house.flow.set_dispatching(cluster.dispatch.dispatching());
     house.flow.configuration_changed();
     house.state.rules.follow(Arc::new(cluster.running_as(&house.cluster)));
     Ok(())

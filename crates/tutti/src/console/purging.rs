@@ -10,9 +10,10 @@ use crate::build::House;
 /// Does what was asked, and says in a line what it was.
 pub(crate) async fn purge(house: &House, request: PurgeRequest) -> Result<PurgeReport, Problem> {
     let (what, text) = understand(house, request)?;
-    let sequence = house.flow.purge(what).await?;
-    tracing::info!(sequence, text, "purged");
-    Ok(PurgeReport { sequence, text })
+    let done = house.flow.purge(what).await?;
+    let (sequence, reached, not_reached) = (done.number, done.reached, done.not_reached);
+    tracing::info!(sequence, text, ?reached, ?not_reached, "purged");
+    Ok(PurgeReport { sequence, text, reached, not_reached })
 }
 
 fn understand(house: &House, request: PurgeRequest) -> Result<(What, String), Problem> {

@@ -22,7 +22,12 @@ impl PurgeKeeper for StoredPurges {
                 Err(error) => {
                     // Without the log nothing kept can be trusted: one purge of everything stands in for it.
                     tracing::error!(%error, "the purge log cannot be read: everything kept counts as purged");
-                    return vec![Purge { sequence: u64::MAX / 2, what: tutti_flow::What::All }];
+                    return vec![Purge {
+                        sequence: u64::MAX / 2,
+                        origin: tutti_flow::purge::NOBODY,
+                        number: 0,
+                        what: tutti_flow::What::All,
+                    }];
                 }
             };
             purges.extend(page.entries.iter().filter_map(|(_, entry)| envelope::open(&entry.value).ok()));

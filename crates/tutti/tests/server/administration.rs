@@ -74,7 +74,7 @@ fn ports_lists_what_the_process_listens_on_and_nothing_else() {
 #[test]
 fn a_public_admin_address_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    let words = ["serve", "--http", "127.0.0.1:0", "--admin", "0.0.0.0:0", "--data"].map(String::from);
+    let words = ["serve", "--http", "127.0.0.1:0", "--admin", "0.0.0.0:0", "--node", "127.0.0.1:0", "--data"].map(String::from);
     let data = folder.path().join("data").display().to_string();
     let done = crate::house::tutti(&words.into_iter().chain([data]).collect::<Vec<_>>(), "");
     assert_eq!(done.code, 1);

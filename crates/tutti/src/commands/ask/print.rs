@@ -29,6 +29,24 @@ impl Out {
         written(writeln!(io::stdout(), "{}", line.trim_end()))
     }
 
+    /// Prints one of many values: a line of JSON, or the line that `text` makes.
+    pub(crate) fn line<T: Serialize>(&self, value: &T, text: impl Fn(&T) -> String) -> anyhow::Result<()> {
+        match self.form {
+            Form::Json => self.json_line(value),
+            Form::Text => written(writeln!(io::stdout(), "{}", text(value))),
+        }
+    }
+
+    /// Prints one of many values as a line of JSON, whatever was asked for.
+    pub(crate) fn json_line<T: Serialize>(&self, value: &T) -> anyhow::Result<()> {
+        written(writeln!(io::stdout(), "{}", serde_json::to_string(value)?))
+    }
+
+    /// Whether JSON was asked for.
+    pub(crate) fn is_json(&self) -> bool {
+        matches!(self.form, Form::Json)
+    }
+
     /// Prints that something is done.
     pub(crate) fn done(&self, text: &str) -> anyhow::Result<()> {
         self.say(&serde_json::json!({ "done": text }), |_| text.to_owned())

@@ -1,32 +1,15 @@
 //! The server's answers as text for people.
 
-use tutti_admin::console::{CacheHoldings, CacheStats, DoctorReport, Explanation, PortList, Status, Verdict};
+use tutti_admin::console::{
+    CacheHoldings, CacheStats, Candidate, DoctorReport, Explanation, PortList, PurgeReport, Verdict,
+};
 use tutti_store::SecretInfo;
 
 use super::print::{bytes, table};
 
-/// `tutti status`.
-pub(crate) fn status(status: &Status) -> String {
-    let services: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
-    let rows = [
-        ("node", status.node.clone()),
-        ("state", status.state.clone()),
-        ("version", status.version.clone()),
-        ("up for", format!("{} s (pid {})", status.uptime_s, status.pid)),
-        ("data", status.data.clone()),
-        ("document", format!("revision {}", status.document_revision)),
-        ("services", services.join(", ")),
-        ("requests", format!("{}, {} of them from the results (render cache)", status.requests, status.hits)),
-        ("renders", format!("{} by {} engines", status.renders, status.engines)),
-    ];
-    let more = status.more.iter().map(|(name, value)| vec![name.replace('_', " "), value.to_string()]);
-    let rows: Vec<_> =
-        rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).chain(more).collect();
-    table(&rows)
-}
-
 /// `tutti explain`.
 pub(crate) fn explanation(explanation: &Explanation) -> String {
+    let mut parts: Vec<String> = Vec::new();
     let mut rows = Vec::new();
     if let Some(status) = explanation.status {
         rows.push(vec!["answer".to_owned(), status.to_string()]);
@@ -35,8 +18,61 @@ pub(crate) fn explanation(explanation: &Explanation) -> String {
         for (at, part) in step.text.split("; ").enumerate() {
             rows.push(vec![if at == 0 { step.stage.clone() } else { String::new() }, part.to_owned()]);
         }
+        let candidates = step.candidates();
+        if !candidates.is_empty() {
+            parts.push(table(&std::mem::take(&mut rows)));
+            parts.push(weighed(&candidates));
+        }
     }
-    table(&rows)
+    parts.push(table(&rows));
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n")
+}
+
+/// The nodes that were weighed, in milliseconds, the chosen one marked.
+fn weighed(candidates: &[Candidate]) -> String {
+    let head = [
+        "",
+        "node",
+        "availability",
+        "heuristics",
+        "performance history",
+        "network congestion",
+        "original",
+        "total ms",
+        "why",
+    ];
+    let row = |node: &Candidate| {
+        let ms = |value: f64| format!("{value:.1}");
+        vec![
+            if node.chosen { "  ->" } else { "" }.to_owned(),
+            node.node.clone(),
+            ms(node.availability_ms),
+            ms(node.heuristics_ms),
+            format!("x {:.2}", node.history_ratio),
+            ms(node.congestion_ms),
+            ms(node.original_ms),
+            ms(node.total_ms),
+            node.why.clone(),
+        ]
+    };
+    let rows = candidates.iter().map(row);
+    table(&[head.map(Into::into).to_vec()].into_iter().chain(rows).collect::<Vec<_>>())
+}
+
+/// `tutti cache purge`.
+pub(crate) fn purged(report: &PurgeReport) -> String {
+    let mut text = format!("purged {} (purge {})", report.text, report.sequence);
+    if !report.reached.is_empty() {
+        text.push_str(&format!("\nreached: {}", report.reached.join(", ")));
+    }
+    if !report.not_reached.is_empty() {
+        let names = report.not_reached.join(", ");
+        text.push_str(&format!(
+            "\nNOT yet reached: {names}; what they missed is replayed before they use their caches again"
+        ));
+    }
+    text
 }
 
 /// `tutti ports`.
@@ -116,7 +152,49 @@ fn civil(days: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
+    use tutti_admin::console::{Explanation, PurgeReport, Step};
     use tutti_base::Wall;
+
+    #[test]
+    fn the_nodes_that_were_weighed_stand_in_a_table_under_their_step() {
+        let candidates = serde_json::json!({ "candidates": [
+            { "node": "one", "availability_ms": 12.34, "total_ms": 30, "why": "busy" },
+            { "node": "two", "history_ratio": 0.5, "total_ms": 9.96, "chosen": true, "why": "soonest" }
+        ]});
+        let step = |stage: &str, values| Step { stage: stage.into(), text: "a: b; c: d".into(), values };
+        let steps = vec![
+            step("plan", Default::default()),
+            step("choose", candidates),
+            step("cost", Default::default()),
+        ];
+        let shown = super::explanation(&Explanation { steps, ..Explanation::default() });
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines.len(), 9, "{shown}");
+        assert!(
+            lines[4].contains("performance history") && lines[4].contains("network congestion"),
+            "{shown}"
+        );
+        assert!(
+            lines[5].contains("12.3") && lines[5].contains("busy") && !lines[5].contains("->"),
+            "{shown}"
+        );
+        assert!(
+            lines[6].contains("-> ") && lines[6].contains("x 0.50") && lines[6].contains("10.0"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_purge_names_who_has_not_got_it() {
+        let report = PurgeReport {
+            reached: vec!["one".into()],
+            not_reached: vec!["two".into()],
+            ..Default::default()
+        };
+        let shown = super::purged(&report);
+        assert!(shown.contains("reached: one") && shown.contains("NOT yet reached: two"), "{shown}");
+        assert_eq!(super::purged(&PurgeReport::default()).lines().count(), 1);
+    }
 
     #[test]
     fn times_are_readable() {

@@ -1,159 +1,25 @@
-//! The administration as its users meet it: the socket, the TCP address, the client, and what must never be shown.
+//! The server: the socket, the TCP address, limits, and secrets that are shown nowhere.
 
-use std::future::pending;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tutti_admin::client::{ApplyCall, CallTerms, RollbackCall, SetCall, UnsetCall};
-use tutti_admin::console::{
-    CacheStats, DoctorCheck, DoctorReport, Explanation, PortList, PurgeReport, PurgeRequest, Status,
-    UrlAnswer, UrlRequest, Verdict,
+use tutti_admin::console::{PurgeRequest, Verdict};
+use tutti_admin::{Client, ClientError, Config, ListenError, Listeners, Readiness};
+use tutti_store::Secret;
+
+use crate::house::{
+    House, head, house, house_with, on_any_port, over_socket, over_tcp, set, status_of, terms,
 };
-use tutti_admin::{Admin, Client, ClientError, Config, Console, ListenError, Listeners, Parts, Readiness};
-use tutti_base::{BoxFuture, Kind, Problem};
-use tutti_store::document::{Consequence, Invalid};
-use tutti_store::simulated::{ManualClock, SimDisk};
-use tutti_store::{Document, RedbStore, Secret, Secrets, Validate};
-use tutti_telemetry::Metrics;
 
-struct Rules;
-
-impl Validate for Rules {
-    fn validate(&self, doc: &toml::Table) -> Result<Vec<Consequence>, Vec<Invalid>> {
-        match doc.keys().find(|key| *key != "image") {
-            Some(key) => Err(vec![Invalid { path: key.clone(), message: format!("unknown key `{key}`") }]),
-            None => Ok(vec![]),
-        }
-    }
-}
-
-struct Fake {
-    readiness: Mutex<Readiness>,
-}
-
-impl Console for Fake {
-    fn readiness(&self) -> Readiness {
-        self.readiness.lock().expect("no panic").clone()
-    }
-    fn status(&self) -> BoxFuture<'_, Result<Status, Problem>> {
-        Box::pin(async { Ok(Status { node: "<b>node</b>".into(), ..Status::default() }) })
-    }
-    fn cache_stats(&self) -> BoxFuture<'_, Result<CacheStats, Problem>> {
-        Box::pin(async { Ok(CacheStats::default()) })
-    }
-    fn purge(&self, request: PurgeRequest) -> BoxFuture<'_, Result<PurgeReport, Problem>> {
-        Box::pin(async move { Ok(PurgeReport { sequence: 7, text: format!("{request:?}") }) })
-    }
-    fn url(&self, request: UrlRequest) -> BoxFuture<'_, Result<UrlAnswer, Problem>> {
-        let url = format!("http://test/{}", request.source);
-        Box::pin(async move { Ok(UrlAnswer { url, signed: false }) })
-    }
-    fn explain(&self, url: String) -> BoxFuture<'_, Result<Explanation, Problem>> {
-        Box::pin(async move {
-            match url.as_str() {
-                "slow" => pending().await,
-                "panic" => panic!("a defect in explain"),
-                "broken" => Err(Problem::new(Kind::Internal, "it broke").because("the inner cause")),
-                _ => Ok(Explanation { url, ..Explanation::default() }),
-            }
-        })
-    }
-    fn doctor(&self) -> BoxFuture<'_, Result<DoctorReport, Problem>> {
-        let check = DoctorCheck { name: "kernel".into(), verdict: Verdict::Warning, text: "old".into() };
-        Box::pin(async move { Ok(DoctorReport { checks: vec![check] }) })
-    }
-    fn ports(&self) -> BoxFuture<'_, Result<PortList, Problem>> {
-        Box::pin(async { Ok(PortList::default()) })
-    }
-}
-
-/// A running administration.
-struct House {
-    folder: tempfile::TempDir,
-    disk: SimDisk,
-    client: Client,
-    admin: SocketAddr,
-    scrape: SocketAddr,
-    metrics: Metrics,
-    console: Arc<Fake>,
-    stop: oneshot::Sender<()>,
-    running: JoinHandle<()>,
-}
-
-fn on_any_port() -> Config {
-    let any = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-    Config { address: any, metrics: any, ..Config::default() }
-}
-
-async fn house() -> House {
-    house_with(on_any_port(), None).await
-}
-
-async fn house_with(config: Config, uids: Option<Vec<u32>>) -> House {
-    config.validate().expect("a valid configuration");
-    let folder = tempfile::tempdir().expect("a folder");
-    let (disk, clock, metrics) = (SimDisk::default(), Arc::new(ManualClock::default()), Metrics::default());
-    let store_config = tutti_store::Config::default();
-    let store = RedbStore::open(&disk, clock.clone(), &metrics, &store_config).expect("a store");
-    let document = Document::open(store.clone(), clock.clone(), Arc::new(Rules));
-    let secrets = Secrets::open(store, &disk, clock).expect("secrets");
-    let console = Arc::new(Fake { readiness: Mutex::new(Readiness::Ready) });
-    let parts = Parts { console: console.clone(), document, secrets, metrics: metrics.clone() };
-    let listeners = Listeners::open(folder.path(), &config).await.expect("listeners");
-    let admin = match uids {
-        Some(uids) => Admin::for_users(parts, listeners, &config, uids),
-        None => Admin::new(parts, listeners, &config),
-    };
-    let address = admin.listeners().admin_address().expect("an address");
-    let scrape = admin.listeners().metrics_address().expect("an address");
-    let (stop, stopped) = oneshot::channel();
-    let running = tokio::spawn(admin.run(async {
-        let _ = stopped.await;
-    }));
-    let client = Client::new(folder.path());
-    House { folder, disk, client, admin: address, scrape, metrics, console, stop, running }
-}
-
-fn terms() -> CallTerms {
-    CallTerms { why: "because".into(), ..CallTerms::default() }
-}
-
-fn set(path: &str, value: &str) -> SetCall {
-    SetCall { path: path.into(), value: value.into(), terms: terms() }
-}
-
-/// Sends `request` and reads the answer to its end, which `Connection: close` brings.
-async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> String {
-    // The server may answer and close before it has read everything.
-    let _ = stream.write_all(request).await;
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
-fn head(method: &str, path: &str, host: &str, len: usize) -> String {
-    format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n")
-}
-
-async fn over_tcp(address: SocketAddr, request: &str) -> String {
-    talk(TcpStream::connect(address).await.expect("a connection"), request.as_bytes()).await
-}
-
-async fn over_socket(house: &House, request: &str) -> String {
-    let path = house.folder.path().join("admin.sock");
-    talk(UnixStream::connect(path).await.expect("a connection"), request.as_bytes()).await
-}
-
-fn status_of(answer: &str) -> u16 {
-    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+/// A path of the description with its parameters filled in.
+fn filled(path: &str, name: &str) -> String {
+    path.replace("{name}", name).replace("{id}", "7").replace("{folder}", "-").replace("{path}", "absent.jpg")
 }
 
 #[tokio::test]
@@ -201,7 +67,9 @@ async fn the_console_is_reached_and_its_refusals_keep_their_causes() {
         (PurgeRequest::Tag("t".into()), "Tag(\"t\")"),
         (PurgeRequest::All(true), "All(true)"),
     ] {
-        assert_eq!(client.cache_purge(&request).await.unwrap().text, shown);
+        let report = client.cache_purge(&request).await.unwrap();
+        assert_eq!(report.text, shown);
+        assert_eq!((report.reached, report.not_reached), (vec!["one".to_owned()], vec!["two".to_owned()]));
     }
     for request in [PurgeRequest::All(false), PurgeRequest::Tag(String::new())] {
         let refused = client.cache_purge(&request).await.unwrap_err();
@@ -224,7 +92,7 @@ async fn every_described_route_answers_and_everything_else_is_a_problem() {
     let mut seen = 0;
     for (path, methods) in description["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
-            let at = path.replace("{name}", "absent");
+            let at = filled(path, "absent");
             let answer = over_socket(&house, &head(&method.to_uppercase(), &at, "localhost", 0)).await;
             let status = status_of(&answer);
             let is_routed = !answer.contains("openapi.json lists") && status != 405 && status != 0;
@@ -232,7 +100,7 @@ async fn every_described_route_answers_and_everything_else_is_a_problem() {
             seen += 1;
         }
     }
-    assert!(seen >= 20, "{seen}");
+    assert!(seen >= 40, "{seen}");
     for (method, path, status) in
         [("GET", "/nothing", 404), ("DELETE", "/api/v1/status", 405), ("POST", "/api/v1/config/set", 400)]
     {
@@ -472,7 +340,8 @@ async fn a_secret_is_in_no_answer_no_log_no_history_and_not_on_the_disk() {
     let description: Value = house.client.get("/api/v1/openapi.json").await.unwrap();
     let mut answers = 0;
     for path in description["paths"].as_object().unwrap().keys() {
-        for at in [path.replace("{name}", "img.key"), format!("{path}?url=/x&path=image&from=0")] {
+        let at = filled(path, "img.key");
+        for at in [at.clone(), format!("{at}?url=/x&path=image&from=0&prefix=")] {
             for answer in [
                 over_socket(&house, &head("GET", &at, "localhost", 0)).await,
                 over_tcp(house.admin, &head("GET", &at, "localhost", 0)).await,

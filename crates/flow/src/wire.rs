@@ -1,0 +1,419 @@
+//! What journeys say to one another: calls and answers between nodes, each in a version envelope. Carries, decides nothing.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tutti_base::envelope::Versioned;
+use tutti_base::http::Field;
+use tutti_base::{ContentHash, Kind, NodeId, Problem, RequestKey, ResultKey, Source, TenantId, Wall};
+use tutti_cache::{Binding, OriginalRecord, ResultMeta};
+use tutti_service::plan::Cost;
+use tutti_service::{
+    Action, CachePolicy, Facts, Gather, Input, JobPlan, Lifetime, Plan, Refined, Registry, Response, Rung,
+};
+
+use crate::purge::{Purge, Vector};
+
+/// The most words that peers may have used for rungs and classes.
+const WORDS_MAX: usize = 256;
+
+/// What one journey asks of another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    /// The answer to a plan, from the owner of its original.
+    Look(Box<WireLook>),
+    /// A job, on a node that has been chosen for it.
+    Run(Box<WireRun>),
+    /// An original by its content, from a node that has it at hand, or by its name from its owner.
+    Original(WireOriginal),
+    /// How a folder's file is on the node that is asked.
+    Stat(WireStat),
+    /// Keep a second copy of a result; the body goes along.
+    Keep(Box<WireKeep>),
+    /// Keep a second copy of an original; fetch it from the node that asks.
+    Copy(Box<WireCopy>),
+    /// Purges that the one who asks has and the other may not have.
+    Purges(Vec<Purge>),
+    /// Which purges are missing here, by what is here.
+    Missing(Vector),
+}
+
+impl Versioned for Ask {
+    const KIND: u8 = 90;
+    const VERSION: u16 = 1;
+}
+
+/// What it answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Told {
+    /// To [`Ask::Look`]; the body is the answer's.
+    Found(Box<WireFound>),
+    /// To [`Ask::Run`]; the body is the result's.
+    Ran(WireRan),
+    /// To [`Ask::Original`]; the body is the original's.
+    Original(Box<WireOriginalFound>),
+    /// To [`Ask::Stat`]: none where there is no such file.
+    Stat(Option<WireStamp>),
+    /// To [`Ask::Keep`], [`Ask::Copy`], [`Ask::Purges`]: done, or not wanted.
+    Done,
+    /// To [`Ask::Missing`].
+    Missing(WireMissing),
+}
+
+impl Versioned for Told {
+    const KIND: u8 = 91;
+    const VERSION: u16 = 1;
+}
+
+/// A look-up at an owner.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WireLook {
+    pub(crate) id: u64,
+    pub(crate) service: String,
+    pub(crate) tenant: TenantId,
+    pub(crate) plan: WirePlan,
+}
+
+/// What an owner found or had made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WireFound {
+    pub(crate) binding: Binding,
+    pub(crate) meta: ResultMeta,
+    pub(crate) note: String,
+    pub(crate) timing: Vec<(String, Duration)>,
+    pub(crate) shared: bool,
+    pub(crate) maker: Option<String>,
+    pub(crate) why: Option<String>,
+    /// The purges that it has survived.
+    pub(crate) vector: Vector,
+}
+
+/// A job with its inputs by name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WireRun {
+    pub(crate) id: u64,
+    pub(crate) service: String,
+    pub(crate) tenant: TenantId,
+    pub(crate) class: String,
+    pub(crate) params: Bytes,
+    pub(crate) cost: Cost,
+    pub(crate) result: ResultKey,
+    pub(crate) inputs: Vec<WireInput>,
+}
+
+/// One input: what it is called, what it is, and what the probe found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WireInput {
+    /// None for the answer of another plan.
+    pub(crate) source: Option<Source>,
+    pub(crate) hash: ContentHash,
+    pub(crate) len: u64,
+    pub(crate) facts: Facts,
+}
+
+/// What a job made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WireRan {
+    pub(crate) content_type: String,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) cpu_ms: f32,
+    /// Whether the inputs had to be moved first.
+    pub(crate) moved: bool,
+}
+
+/// An original to get.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WireOriginal {
+    pub(crate) source: Option<Source>,
+    pub(crate) tenant: TenantId,
+    pub(crate) bytes_max: u64,
+    /// Which bytes are wanted.
+    pub(crate) which: Which,
+    /// What the one who asks has already: with these bytes no body comes back.
+    pub(crate) have: Option<ContentHash>,
+}
+
+/// Which bytes of an original are wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Which {
+    /// Whatever the source is now, from wherever the one who is asked gets it.
+    Current,
+    /// What is in the folder of the one who is asked.
+    InFolder,
+    /// Exactly these bytes, which are at hand there.
+    These(ContentHash),
+}
+
+/// An original that was got.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WireOriginalFound {
+    pub(crate) hash: ContentHash,
+    pub(crate) len: u64,
+    pub(crate) tags: Vec<String>,
+    pub(crate) fresh_until: Option<Wall>,
+    pub(crate) shared: bool,
+    pub(crate) stale: bool,
+    pub(crate) strict: bool,
+    /// Of originals from outside, where they may be kept.
+    pub(crate) record: Option<OriginalRecord>,
+    pub(crate) vector: Vector,
+}
+
+/// A folder's file to look at.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WireStat {
+    pub(crate) source: Source,
+    pub(crate) tenant: TenantId,
+}
+
+/// How a folder's file is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct WireStamp {
+    pub(crate) modified_ns: i128,
+    pub(crate) len: u64,
+    /// Its content, where that is known already.
+    pub(crate) hash: Option<ContentHash>,
+}
+
+/// A result to keep.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WireKeep {
+    pub(crate) key: RequestKey,
+    pub(crate) binding: Binding,
+    pub(crate) meta: ResultMeta,
+    pub(crate) vector: Vector,
+}
+
+/// An original to keep.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WireCopy {
+    pub(crate) source: Source,
+    pub(crate) tenant: TenantId,
+    pub(crate) record: OriginalRecord,
+    pub(crate) vector: Vector,
+}
+
+/// Purges that were missing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WireMissing {
+    pub(crate) purges: Vec<Purge>,
+    /// Whose logs begin after what is missing: everything kept has to count as purged.
+    pub(crate) gaps: Vec<NodeId>,
+    pub(crate) vector: Vector,
+}
+
+/// A plan on its way: what the owner needs of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WirePlan {
+    action: WireAction,
+    lifetime: WireLifetime,
+    stale_while_revalidate: Duration,
+    stale_if_error: Duration,
+    tags: Vec<String>,
+    ladder: Vec<WireRung>,
+    placeholder: Option<Box<WireJob>>,
+    expires: Option<Wall>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum WireAction {
+    Respond { status: u16, content_type: String, body: Bytes },
+    Job(WireJob),
+    Gather { parts: Vec<(String, WirePlan)>, within: Duration, at_least: u32, content_type: String, missing: Bytes },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WireJob {
+    class: String,
+    params: Bytes,
+    inputs: Vec<WirePlanInput>,
+    cost: Cost,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum WirePlanInput {
+    Original(Source),
+    Plan(Box<WirePlan>),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum WireRung {
+    Stale,
+    Cheaper(String, WireJob),
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum WireLifetime {
+    Never,
+    OfOriginals(Duration),
+    Fixed(Duration),
+}
+
+impl WirePlan {
+    /// What an owner needs of `plan`. Header fields stay with the node that answers the client.
+    pub(crate) fn of(plan: &Plan) -> Self {
+        Self {
+            action: match &plan.action {
+                Action::Respond(response) => WireAction::Respond {
+                    status: response.status,
+                    content_type: response.content_type.clone(),
+                    body: response.body.clone(),
+                },
+                Action::Job(job) => WireAction::Job(WireJob::of(job)),
+                Action::Gather(gather) => WireAction::Gather {
+                    parts: gather.parts.iter().map(|part| (part.name.clone(), Self::of(&part.plan))).collect(),
+                    within: gather.within,
+                    at_least: gather.at_least as u32,
+                    content_type: gather.content_type.clone(),
+                    missing: gather.missing.clone(),
+                },
+            },
+            lifetime: match plan.cache.lifetime {
+                Lifetime::Never => WireLifetime::Never,
+                Lifetime::OfOriginals { default } => WireLifetime::OfOriginals(default),
+                Lifetime::Fixed(fixed) => WireLifetime::Fixed(fixed),
+            },
+            stale_while_revalidate: plan.cache.stale_while_revalidate,
+            stale_if_error: plan.cache.stale_if_error,
+            tags: plan.cache.tags.clone(),
+            ladder: plan.ladder.iter().map(WireRung::of).collect(),
+            placeholder: plan.placeholder.as_ref().map(|job| Box::new(WireJob::of(job))),
+            expires: plan.expires,
+        }
+    }
+
+    /// The plan again, for `service`.
+    pub(crate) fn plan(self, classes: &Classes<'_>) -> Result<Plan, Problem> {
+        let action = match self.action {
+            WireAction::Respond { status, content_type, body } => {
+                Action::Respond(Response { status, content_type, body })
+            }
+            WireAction::Job(job) => Action::Job(job.job(classes)?),
+            WireAction::Gather { parts, within, at_least, content_type, missing } => {
+                let parts = parts.into_iter().map(|(name, plan)| {
+                    Ok(tutti_service::Part { name, plan: plan.plan(classes)? })
+                });
+                let parts = parts.collect::<Result<_, Problem>>()?;
+                Action::Gather(Gather { parts, within, at_least: at_least as usize, content_type, missing })
+            }
+        };
+        let lifetime = match self.lifetime {
+            WireLifetime::Never => Lifetime::Never,
+            WireLifetime::OfOriginals(default) => Lifetime::OfOriginals { default },
+            WireLifetime::Fixed(fixed) => Lifetime::Fixed(fixed),
+        };
+        Ok(Plan {
+            cache: CachePolicy {
+                lifetime,
+                stale_while_revalidate: self.stale_while_revalidate,
+                stale_if_error: self.stale_if_error,
+                tags: self.tags,
+            },
+            ladder: self.ladder.into_iter().map(|rung| rung.rung(classes)).collect::<Result<_, _>>()?,
+            placeholder: self.placeholder.map(|job| job.job(classes).map(Box::new)).transpose()?,
+            expires: self.expires,
+            ..Plan::of(action)
+        })
+    }
+}
+
+impl WireJob {
+    fn of(job: &JobPlan) -> Self {
+        let input = |input: &Input| match input {
+            Input::Original(source) => WirePlanInput::Original(source.clone()),
+            Input::Plan(plan) => WirePlanInput::Plan(Box::new(WirePlan::of(plan))),
+        };
+        Self {
+            class: job.class.into(),
+            params: job.params.clone(),
+            inputs: job.inputs.iter().map(input).collect(),
+            cost: job.cost,
+        }
+    }
+
+    fn job(self, classes: &Classes<'_>) -> Result<JobPlan, Problem> {
+        let input = |input| {
+            Ok(match input {
+                WirePlanInput::Original(source) => Input::Original(source),
+                WirePlanInput::Plan(plan) => Input::Plan(Box::new(plan.plan(classes)?)),
+            })
+        };
+        Ok(JobPlan {
+            class: classes.class(&self.class)?,
+            params: self.params,
+            inputs: self.inputs.into_iter().map(input).collect::<Result<_, Problem>>()?,
+            cost: self.cost,
+        })
+    }
+}
+
+impl WireRung {
+    fn of(rung: &Rung) -> Self {
+        match rung {
+            Rung::Stale => WireRung::Stale,
+            Rung::Cheaper { word, job } => WireRung::Cheaper((*word).into(), WireJob::of(job)),
+        }
+    }
+
+    fn rung(self, classes: &Classes<'_>) -> Result<Rung, Problem> {
+        Ok(match self {
+            WireRung::Stale => Rung::Stale,
+            WireRung::Cheaper(word, job) => Rung::Cheaper { word: known(&word)?, job: job.job(classes)? },
+        })
+    }
+}
+
+impl WireRun {
+    /// The job as the worker takes it.
+    pub(crate) fn refined(&self, classes: &Classes<'_>) -> Result<Refined, Problem> {
+        Ok(Refined {
+            class: classes.class(&self.class)?,
+            params: self.params.clone(),
+            cost: self.cost,
+            pass_through: None,
+        })
+    }
+}
+
+/// The job classes of one service, by which words from the wire become this build's own.
+pub(crate) struct Classes<'a> {
+    registry: &'a Registry,
+    service: &'a str,
+}
+
+impl<'a> Classes<'a> {
+    /// Those of the service `service`.
+    pub(crate) fn of(registry: &'a Registry, service: &'a str) -> Self {
+        Self { registry, service }
+    }
+
+    fn class(&self, name: &str) -> Result<&'static str, Problem> {
+        let found = self.registry.find(self.service).and_then(|(_, service)| {
+            service.describe().classes.iter().find(|class| class.name == name).map(|class| class.name)
+        });
+        found.ok_or_else(|| stranger("job class", &format!("{}/{name}", self.service)))
+    }
+}
+
+/// A problem for what a newer peer says and this build does not know: the peer goes on elsewhere.
+pub(crate) fn stranger(what: &str, name: &str) -> Problem {
+    Problem::new(Kind::Unavailable, format!("this node does not know the {what} `{name}`"))
+}
+
+/// The word as one that lives as long as the process; they are few and come from our own services.
+pub(crate) fn known(word: &str) -> Result<&'static str, Problem> {
+    static WORDS: Mutex<BTreeMap<String, &'static str>> = Mutex::new(BTreeMap::new());
+    let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = words.get(word) {
+        return Ok(known);
+    }
+    if words.len() >= WORDS_MAX {
+        return Err(stranger("word", word));
+    }
+    let kept: &'static str = Box::leak(word.to_owned().into_boxed_str());
+    words.insert(word.to_owned(), kept);
+    Ok(kept)
+}

@@ -1,0 +1,184 @@
+//! Answers other nodes' stores. Decides only what openraft leaves to us: whose epoch counts, and when nobody is voted for.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak};
+
+use openraft::ServerState;
+use openraft::error::{InstallSnapshotError, RaftError};
+use openraft::raft::{InstallSnapshotRequest, VoteRequest, VoteResponse};
+use redb::{ReadableDatabase, ReadableTable};
+use tutti_base::{Body, BoxFuture, Call, Kind, NodeId, Problem, Reply, Serve, Tick};
+
+use super::replica::{Met, Replica};
+use super::tables::{EPOCHS, Failure};
+use super::types::{LogId, Raft, Types};
+use super::wire::{self, Answer, Ask};
+use crate::store::StoreError;
+
+/// Answers on the topic of the store.
+pub(crate) struct Service {
+    pub(crate) replica: Weak<Replica>,
+}
+
+impl Serve for Service {
+    fn serve(&self, from: NodeId, call: Call) -> BoxFuture<'static, Result<Reply, Problem>> {
+        let replica = self.replica.clone();
+        Box::pin(async move {
+            let closed = || Problem::new(Kind::Unavailable, "the store of this node was closed");
+            let replica = replica.upgrade().ok_or_else(closed)?;
+            let (epoch, ask) = wire::opened::<Ask>(&call.head, &call.body)
+                .map_err(|error| Problem::new(Kind::BadRequest, "not a message of a store").because(error))?;
+            let answer = replica.answer(from, epoch, ask, call.within).await;
+            let (head, body) = wire::sealed(replica.epoch(), &answer);
+            Ok(Reply { head, body: Body::Whole(body) })
+        })
+    }
+}
+
+impl Replica {
+    async fn answer(
+        self: &Arc<Self>,
+        from: NodeId,
+        epoch: u64,
+        ask: Ask,
+        within: std::time::Duration,
+    ) -> Answer {
+        if let Ask::Epochs = ask {
+            return self.epochs().map_or_else(|error| Answer::Unavailable(error.to_string()), Answer::Epochs);
+        }
+        if let Ask::Rejoin = ask {
+            return self.take_in(from).await;
+        }
+        match self.meet(from, epoch).await {
+            Met::Older => return Answer::Older,
+            Met::Newer => {
+                return Answer::Unavailable("this node was left behind and is joining again".into());
+            }
+            Met::Same => {}
+        }
+        if !self.health.is_ok() {
+            return Answer::Unavailable("the storage of this node is damaged".into());
+        }
+        let Ok(raft) = self.raft() else { return Answer::Unavailable("this node is starting".into()) };
+        self.answer_raft(&raft, ask, within).await
+    }
+
+    async fn answer_raft(self: &Arc<Self>, raft: &Raft, ask: Ask, within: std::time::Duration) -> Answer {
+        let stopped = |error: &dyn std::fmt::Display| Answer::Unavailable(error.to_string());
+        match ask {
+            Ask::Append(request) => match raft.append_entries(request).await {
+                Ok(answer) => {
+                    if !matches!(answer, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
+                        self.hear_leader();
+                    }
+                    Answer::Append(answer)
+                }
+                Err(error) => stopped(&error),
+            },
+            Ask::Vote(request) => self.vote(raft, request).await,
+            Ask::PreVote(last) => Answer::PreVote(self.would_vote(raft, last).await),
+            Ask::Chunk(request) => self.take_chunk(raft, request).await,
+            Ask::Write(write) => self.propose_for(write).await,
+            Ask::KeepAlive(lease) => self.keep_alive_for(lease).await,
+            Ask::ReadIndex => match tokio::time::timeout(within, raft.get_read_log_id()).await {
+                Ok(Ok((index, _))) => Answer::ReadIndex(index.map_or(0, |id| id.index)),
+                Ok(Err(error)) => self.not_leading(&error.to_string()),
+                Err(_) => Answer::Unavailable("no quorum answered".into()),
+            },
+            Ask::Epochs | Ask::Rejoin => Answer::Unavailable("answered before".into()),
+        }
+    }
+
+    fn hear_leader(&self) {
+        self.heard.store(self.clock.now().0, Ordering::SeqCst);
+        self.is_new.store(false, Ordering::SeqCst);
+    }
+
+    /// What to answer who took this node for the leader.
+    pub(crate) fn not_leading(&self, why: &str) -> Answer {
+        match self.status.borrow().leader {
+            Some(leader) if leader == self.me => Answer::Unavailable(why.into()),
+            leader => Answer::NotLeader(leader.map(|id| id.0)),
+        }
+    }
+
+    /// Votes, unless this node leads and has promised not to. Openraft's followers refuse for the lease after a
+    /// heartbeat; its leader itself does not, and a quorum that keeps a lease alive counts it.
+    async fn vote(&self, raft: &Raft, request: VoteRequest<u64>) -> Answer {
+        if self.is_loyal(raft) {
+            let (vote, last) = (raft.metrics().borrow().vote, self.last_log());
+            return Answer::Vote(VoteResponse::new(vote, last, false));
+        }
+        match raft.vote(request).await {
+            Ok(answer) => Answer::Vote(answer),
+            Err(error) => Answer::Unavailable(error.to_string()),
+        }
+    }
+
+    /// Whether this node leads with a quorum behind it, or promised so a moment ago.
+    fn is_loyal(&self, raft: &Raft) -> bool {
+        if self.clock.now() < Tick(self.loyal_until.load(Ordering::SeqCst)) {
+            return true;
+        }
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow();
+        let is_acknowledged =
+            metrics.millis_since_quorum_ack.is_some_and(|millis| millis < self.config.election_max_ms);
+        metrics.state == ServerState::Leader && is_acknowledged && !self.is_muted.load(Ordering::SeqCst)
+    }
+
+    /// Whether this node would vote for a candidate whose log ends at `last`.
+    async fn would_vote(&self, raft: &Raft, last: Option<LogId>) -> bool {
+        let hears_one = self.since(&self.heard) < self.config.lease() && !self.leads(raft);
+        !hears_one && !self.is_loyal(raft) && last >= self.last_log()
+    }
+
+    pub(crate) fn leads(&self, raft: &Raft) -> bool {
+        raft.metrics().borrow().state == ServerState::Leader
+    }
+
+    /// Where this node's log ends.
+    pub(crate) fn last_log(&self) -> Option<LogId> {
+        self.log.load().as_ref().and_then(|log| log.last())
+    }
+
+    async fn take_chunk(&self, raft: &Raft, request: InstallSnapshotRequest<Types>) -> Answer {
+        if request.offset + request.data.len() as u64 > super::config::SNAPSHOT_BYTES_MAX as u64 {
+            return Answer::Unavailable("the snapshot is longer than 512 MiB".into());
+        }
+        let theirs = request.vote;
+        match raft.install_snapshot(request).await {
+            Ok(answer) => {
+                if answer.vote <= theirs {
+                    self.hear_leader();
+                }
+                Answer::Chunk(answer)
+            }
+            Err(RaftError::APIError(InstallSnapshotError::SnapshotMismatch(mismatch))) => {
+                Answer::Mismatch(mismatch)
+            }
+            Err(error) => Answer::Unavailable(error.to_string()),
+        }
+    }
+
+    pub(crate) fn epochs(&self) -> Result<Vec<(u64, u64)>, StoreError> {
+        let read = || -> Result<Vec<(u64, u64)>, Failure> {
+            let disk = self.vault.database()?.begin_read()?;
+            let mut epochs = Vec::new();
+            for found in disk.open_table(EPOCHS)?.iter()? {
+                let (epoch, fork) = found?;
+                epochs.push((epoch.value(), fork.value()));
+            }
+            Ok(epochs)
+        };
+        read().map_err(StoreError::from)
+    }
+
+    /// Remembers who may show the way back.
+    pub(crate) fn guides(&self) -> Vec<NodeId> {
+        let mut guides = self.guides.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        guides.sort();
+        guides.dedup();
+        guides
+    }
+}

@@ -1,0 +1,292 @@
+//! This node as a member of its cluster: identity, links, membership, the replicated store and the roster. Knows no
+//! requests.
+
+mod identity;
+mod roster;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context;
+use tutti_base::{Clock, Peers, Roles, Topic, Wall};
+use tutti_cluster::{Identity, Links};
+use tutti_control::{
+    ClusterRecord, Joining, Journal, Leaving, NodeRecord, Quorum, Readers, Reconciler, Roster, SealingKey, Standing,
+    Tokens,
+};
+use tutti_store::replicated::{self, ReplicatedStore, Writing};
+use tutti_store::secrets::KeyFile;
+use tutti_store::{RealDisk, Secret, Secrets, Store};
+use tutti_telemetry::Metrics;
+
+use crate::settings::Settings;
+use crate::world::Chance;
+
+pub(crate) use identity::Origin;
+
+/// A node that has joined waits this long for its copy of the store.
+const COPY_WITHIN: Duration = Duration::from_secs(30);
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// This node among others.
+pub(crate) struct Member {
+    /// Who it is.
+    pub identity: Arc<Mutex<Identity>>,
+    /// Its connections.
+    pub links: Arc<Links>,
+    /// Who is there.
+    pub nodes: Arc<tutti_cluster::node::Cluster>,
+    /// The replicated store.
+    pub store: Arc<ReplicatedStore>,
+    /// Who belongs to the cluster.
+    pub roster: Arc<Roster>,
+    /// What lets machines in.
+    pub tokens: Tokens,
+    /// The secrets that this node can read.
+    pub secrets: Secrets,
+    /// Drains, resumes, removes.
+    pub leaving: Leaving,
+    /// Who votes.
+    pub quorum: Arc<dyn Quorum>,
+    /// Keeps the right number of voters.
+    pub reconciler: Arc<Reconciler>,
+    /// What happened here.
+    pub journal: Journal,
+    /// What control counts.
+    pub counts: tutti_control::Counts,
+}
+
+impl Member {
+    /// Becomes a member: again, by founding a cluster of one, or by joining. Runs inside the runtime.
+    pub(crate) async fn build(
+        settings: &Settings,
+        clock: &Arc<dyn Clock>,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Self> {
+        let disk = Arc::new(RealDisk::at(&settings.data));
+        let config = identity::node_port(settings)?;
+        let (identity, origin) = identity::become_somebody(settings, &disk, &config, clock).await?;
+        let me = identity.node();
+        let outside = tutti_cluster::Outside {
+            clock: Arc::clone(clock),
+            rng: Box::new(Chance::seeded()),
+            metrics: metrics.clone(),
+        };
+        let links = Links::start(config, &identity, outside).await?;
+        let known = identity.peers().iter().map(|peer| (peer.id, peer.addresses.clone()));
+        links.set_peers(known.collect());
+        let store = open_store(&disk, &identity, &links, clock, metrics).await?;
+        let nodes = start_membership(&identity, &links, clock, metrics);
+        let shared: Arc<dyn Store> = Arc::<ReplicatedStore>::clone(&store);
+        let roster = Roster::open(Arc::clone(&shared), Arc::clone(clock))?;
+        let quorum: Arc<dyn Quorum> = Arc::<ReplicatedStore>::clone(&store);
+        let sealing = Arc::new(SealingKey::new(me, identity.sealing_key()));
+        let readers = Arc::new(Readers::new(Arc::clone(&roster), Arc::clone(&quorum)));
+        let old = KeyFile::load(&*disk)?;
+        let secrets = Secrets::open_shared(Arc::clone(&shared), sealing, readers, old, Arc::clone(clock));
+        let journal = Journal::new(me, Arc::clone(clock));
+        if let Origin::Founded(authority) = &origin {
+            store.found().await?;
+            let first = record(&identity, settings, links.advertised(), clock.wall());
+            let cluster = ClusterRecord {
+                id: identity.cluster(),
+                authorities: identity.authorities().to_vec(),
+                founded: clock.wall(),
+            };
+            let key = Secret::new(authority.secret().to_vec());
+            tutti_control::founding::found(&roster, &secrets, &cluster, &first, &key).await?;
+            identity::note_founded(&settings.data).context("the founding could not be noted")?;
+            journal.note("a cluster was founded", "this machine started for the first time");
+        }
+        wait_for_copy(&roster, &identity, clock).await?;
+        let tokens = Tokens::open(Arc::clone(&shared), Arc::clone(clock));
+        let leaving = Leaving {
+            roster: Arc::clone(&roster),
+            secrets: secrets.clone(),
+            quorum: Arc::clone(&quorum),
+            nodes: Arc::<tutti_cluster::node::Cluster>::clone(&nodes),
+            clock: Arc::clone(clock),
+            journal: journal.clone(),
+        };
+        let counts = tutti_control::Counts::register(metrics);
+        let reconciler = Reconciler::new(
+            tutti_control::reconcile::Outside {
+                roster: Arc::clone(&roster),
+                quorum: Arc::clone(&quorum),
+                nodes: Arc::<tutti_cluster::node::Cluster>::clone(&nodes),
+                clock: Arc::clone(clock),
+                journal: journal.clone(),
+            },
+            Default::default(),
+            counts.clone(),
+        );
+        let identity = Arc::new(Mutex::new(identity));
+        let member = Self {
+            identity,
+            links,
+            nodes,
+            store,
+            roster,
+            tokens,
+            secrets,
+            leaving,
+            quorum,
+            reconciler,
+            journal,
+            counts,
+        };
+        member.start(settings, &disk, clock).await?;
+        Ok(member)
+    }
+
+    /// Starts what goes on as long as the node lives.
+    async fn start(
+        &self,
+        settings: &Settings,
+        disk: &Arc<RealDisk>,
+        clock: &Arc<dyn Clock>,
+    ) -> anyhow::Result<()> {
+        let joining = Joining::new(
+            tutti_control::joining::Outside {
+                roster: Arc::clone(&self.roster),
+                tokens: self.tokens.clone(),
+                secrets: self.secrets.clone(),
+                quorum: Arc::clone(&self.quorum),
+                nodes: Arc::<tutti_cluster::node::Cluster>::clone(&self.nodes),
+                peers: Arc::<Links>::clone(&self.links),
+                clock: Arc::clone(clock),
+                journal: self.journal.clone(),
+            },
+            self.counts.clone(),
+        );
+        self.links.register(Topic::ROSTER, joining.service());
+        tokio::spawn(Arc::clone(&self.roster).follow());
+        tokio::spawn(Arc::clone(&self.reconciler).run());
+        tokio::spawn(tutti_control::resealing::run(
+            self.secrets.clone(),
+            Arc::clone(&self.roster),
+            Arc::<tutti_cluster::node::Cluster>::clone(&self.nodes),
+            Arc::clone(clock),
+            self.journal.clone(),
+        ));
+        roster::apply(self, disk);
+        tokio::spawn(roster::follow(roster::Following::of(self, disk)));
+        let bearing = identity::Bearing {
+            identity: Arc::clone(&self.identity),
+            links: Arc::clone(&self.links),
+            disk: Arc::clone(disk),
+        };
+        let journal = self.journal.clone();
+        tokio::spawn(tutti_control::renewing::run(joining, Arc::new(bearing), Arc::clone(clock), journal));
+        self.say_where_and_what(settings).await
+    }
+
+    /// Brings this node's record up to date with what the machine says: its addresses, and its roles where it names any.
+    async fn say_where_and_what(&self, settings: &Settings) -> anyhow::Result<()> {
+        let me = self.links_id();
+        let Some(mine) = self.roster.get(me)? else { return Ok(()) };
+        let addresses = self.links.advertised();
+        if mine.addresses != addresses
+            && let Err(error) = self.roster.set_addresses(&mine.name, addresses).await
+        {
+            tracing::warn!(%error, "the addresses of this node could not be told to the others");
+        }
+        if let Some(roles) = settings.roles.filter(|roles| *roles != mine.roles)
+            && let Err(error) = self.roster.set_roles(&mine.name, roles).await
+        {
+            tracing::warn!(%error, "the roles of this node could not be changed");
+        }
+        Ok(())
+    }
+
+    fn links_id(&self) -> tutti_base::NodeId {
+        self.quorum.status().me
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> String {
+        self.identity.lock().unwrap_or_else(std::sync::PoisonError::into_inner).name().to_owned()
+    }
+}
+
+async fn open_store(
+    disk: &Arc<RealDisk>,
+    identity: &Identity,
+    links: &Arc<Links>,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> anyhow::Result<Arc<ReplicatedStore>> {
+    let peers: Arc<dyn Peers> = Arc::<Links>::clone(links);
+    let outside = || replicated::Outside {
+        clock: Arc::clone(clock),
+        rng: Box::new(Chance::seeded()),
+        writing: Writing::OnItsThread,
+    };
+    let config = Default::default();
+    let open = super::state::patiently(clock, || {
+        ReplicatedStore::open(
+            Arc::<RealDisk>::clone(disk),
+            identity.node(),
+            Arc::clone(&peers),
+            outside(),
+            metrics,
+            &config,
+        )
+    });
+    let store = open.await.context("the store in the data directory could not be opened")?;
+    links.register(Topic::STORE, store.service());
+    Ok(store)
+}
+
+fn start_membership(
+    identity: &Identity,
+    links: &Arc<Links>,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> Arc<tutti_cluster::node::Cluster> {
+    let me = tutti_cluster::node::Me { id: identity.node(), version: env!("CARGO_PKG_VERSION").into() };
+    tutti_cluster::node::Cluster::over(links, Arc::clone(clock), Box::new(Chance::seeded()), metrics.clone(), me)
+}
+
+/// The record of the first node.
+fn record(
+    identity: &Identity,
+    settings: &Settings,
+    addresses: Vec<std::net::SocketAddr>,
+    now: Wall,
+) -> NodeRecord {
+    NodeRecord {
+        id: identity.node(),
+        name: identity.name().into(),
+        roles: settings.roles.unwrap_or(Roles::ALL),
+        addresses,
+        sealing_key: identity.sealing_public(),
+        standing: Standing::Active,
+        joined: now,
+        labels: Default::default(),
+    }
+}
+
+/// Waits until the local copy of the store knows this node: a new member gets it from the leader.
+async fn wait_for_copy(
+    roster: &Arc<Roster>,
+    identity: &Identity,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<()> {
+    let until = clock.now() + COPY_WITHIN;
+    loop {
+        match roster.get(identity.node()) {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "the roster cannot be read yet"),
+        }
+        if clock.now() >= until {
+            anyhow::bail!(
+                "no copy of the cluster's state came within {COPY_WITHIN:?}; see `tutti status` on another node, whether \
+                 it has a leader and reaches this one at its `--node` or `--advertise` address"
+            );
+        }
+        clock.sleep_until(clock.now() + LOOK_EVERY).await;
+    }
+}
