@@ -32,7 +32,7 @@ pub const TABLE: &str = "duties";
 pub const TTL_MAX: Duration = Duration::from_secs(60);
 
 /// The holder lets go after this part of the lease without a confirmed renewal.
-const LET_GO: (u32, u32) = (4, 3);
+const LET_GO: (u32, u32) = (2, 3);
 /// A renewal is sent every this part of the lease; a failed one is tried again after a quarter of that.
 const RENEW: u32 = 4;
 /// A duty that has come free is tried for after a random part of the lease, at most this, so that not all try at once.

@@ -159,8 +159,10 @@ impl Desk {
     /// Every holder is away: what is kept stands in; without it the answer names who is missing, and is no 404.
     async fn without_holders(&self, wanted: &Wanted, away: Vec<String>) -> Result<Original, Problem> {
         if away.is_empty() {
-            return Err(Problem::new(Kind::NotFound, "there is no such original")
-                .because(format!("{}: in no node's folder", wanted.source)));
+            // In the words of a node alone.
+            return Err(Problem::new(Kind::NotFound, format!("there is no original at {}", wanted.source))
+                .about("source")
+                .because("it is in no node's folder"));
         }
         if let Some((record, body)) = self.kept(wanted).await {
             Meter::count(&self.meter.originals, "stale");

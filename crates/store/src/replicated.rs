@@ -55,16 +55,13 @@ pub use self::status::{RaftRole, RaftStatus};
 pub use self::vault::wipe;
 
 use self::counts::RaftCounts;
-use self::health::Health;
 use self::machine::Scene;
 use self::pen::Pen;
 use self::replica::{Replica, Surgery};
 use self::service::Service;
 use self::vault::Vault;
 use self::wire::{Answer, Ask};
-use crate::change_log::ChangeLog;
 use crate::counts::Counts;
-use crate::leases::Leases;
 use crate::reading;
 use crate::record::{VALUES, split_name};
 use crate::store::{Entry, Lease, LeaseId, Page, Revision, Scan, Store, StoreError, Watch, check_ttl};
@@ -106,21 +103,9 @@ impl ReplicatedStore {
         let counts = Counts::register(metrics, config.queue);
         let raft_counts = RaftCounts::register(metrics, config);
         let pen = Pen::new(vault.clone(), outside.clock.clone(), counts.clone(), outside.writing)?;
-        let health = Arc::new(Health::default());
-        let scene = Arc::new(Scene {
-            vault: vault.clone(),
-            pen: pen.clone(),
-            writing: outside.writing,
-            health: health.clone(),
-            clock: outside.clock.clone(),
-            changes: Arc::new(ChangeLog::new(revision, counts.behind.clone())),
-            leases: Arc::new(Leases::default()),
-            counts_leases: AtomicBool::new(false),
-            counts,
-            applied: watch::Sender::new(0),
-            snapshots: raft_counts.snapshots.clone(),
-            snapshot: Mutex::new(None),
-        });
+        let clock = (&outside.clock, outside.writing);
+        let snapshots = raft_counts.snapshots.clone();
+        let scene = Arc::new(Scene::new(&vault, &pen, clock, counts, snapshots, revision));
         let (proposals, waiting_proposals) = mpsc::channel(config.queue);
         let (keep_alives, waiting_keep_alives) = mpsc::channel(KEEP_ALIVES_MAX);
         let run = (known.run + 1).max(outside.clock.wall().0);
@@ -135,7 +120,7 @@ impl ReplicatedStore {
             counts: raft_counts,
             vault,
             pen,
-            health,
+            health: scene.health.clone(),
             scene,
             raft: Default::default(),
             log: Default::default(),
@@ -317,9 +302,12 @@ impl ReplicatedStore {
         Ok(tables)
     }
 
-    /// Stops taking part and closes the file. Followers elect another leader by themselves.
+    /// Stops taking part and closes the file, with all that was applied synced. Followers elect another leader by
+    /// themselves.
     pub async fn shutdown(&self) {
         self.replica.stop().await;
+        // On a disk that failed there is nothing to keep.
+        let _ = self.replica.operate(Surgery::default()).await;
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.iter().for_each(JoinHandle::abort);
         for task in tasks {

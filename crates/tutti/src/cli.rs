@@ -34,7 +34,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Run the server.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Run several nodes here behind one address, with a page of pictures and a gentle load.
     Demo(DemoArgs),
     /// Show and change the cluster document.

@@ -19,7 +19,7 @@ pub(crate) const LATE_TIMER: Duration = Duration::from_millis(25);
 /// A connection on which a ping stays without any answer for this long is broken.
 pub(crate) const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// How often the control lane is pinged.
-pub(crate) const PING_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(2);
 /// How long another lane is idle before it is pinged.
 pub(crate) const PING_IDLE_EVERY: Duration = Duration::from_secs(10);
 /// An accepted connection on which nothing is heard for this long is closed.

@@ -47,6 +47,33 @@ pub(crate) struct Scene {
     pub(crate) snapshot: Mutex<Option<SnapshotMeta>>,
 }
 
+impl Scene {
+    /// The scene of a store whose state is at `revision`, with what is at its hand.
+    pub(crate) fn new(
+        vault: &Arc<Vault>,
+        pen: &Arc<Pen>,
+        (clock, writing): (&Arc<dyn Clock>, Writing),
+        counts: Counts,
+        snapshots: tutti_telemetry::Counter,
+        revision: Revision,
+    ) -> Self {
+        Self {
+            vault: vault.clone(),
+            pen: pen.clone(),
+            writing,
+            health: Arc::default(),
+            clock: clock.clone(),
+            changes: Arc::new(ChangeLog::new(revision, counts.behind.clone())),
+            leases: Arc::default(),
+            counts_leases: AtomicBool::new(false),
+            counts,
+            applied: watch::Sender::new(0),
+            snapshots,
+            snapshot: Mutex::new(None),
+        }
+    }
+}
+
 /// The state machine of this node. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Machine(pub(crate) Arc<Scene>);

@@ -229,7 +229,7 @@ pub(crate) async fn run(replica: Arc<Replica>) {
                 changed.await;
             }
             ReplicaHealth::Superseded(_) => {
-                let guides = replica.guides();
+                let guides = replica.guides.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 if replica.rejoin(&guides).await.is_err() {
                     replica.pause(ASK_AGAIN).await;
                 }

@@ -12,7 +12,7 @@ use tutti_base::disk::Disk;
 use tutti_base::rng::Rng;
 use tutti_base::{Clock, NodeId, Peers, Tick};
 
-use super::config::RaftConfig;
+use super::config::{REPLICAS_MAX, RaftConfig};
 use super::counts::RaftCounts;
 use super::health::Health;
 use super::log::Log;
@@ -150,7 +150,11 @@ impl Replica {
             return Met::Older;
         }
         if !self.is_new.load(Ordering::SeqCst) {
-            self.guides.lock().unwrap_or_else(PoisonError::into_inner).push(from);
+            let mut guides = self.guides.lock().unwrap_or_else(PoisonError::into_inner);
+            if !guides.contains(&from) && guides.len() < REPLICAS_MAX {
+                guides.push(from);
+            }
+            drop(guides);
             self.health.superseded(theirs);
             return Met::Newer;
         }

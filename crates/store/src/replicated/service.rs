@@ -1,7 +1,7 @@
 //! Answers other nodes' stores. Decides only what openraft leaves to us: whose epoch counts, and when nobody is voted for.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use openraft::ServerState;
 use openraft::error::{InstallSnapshotError, RaftError};
@@ -28,7 +28,7 @@ impl Serve for Service {
             let replica = replica.upgrade().ok_or_else(closed)?;
             let (epoch, ask) = wire::opened::<Ask>(&call.head, &call.body)
                 .map_err(|error| Problem::new(Kind::BadRequest, "not a message of a store").because(error))?;
-            let answer = replica.answer(from, epoch, ask, call.within).await;
+            let answer = replica.answer(from, epoch, ask).await;
             let (head, body) = wire::sealed(replica.epoch(), &answer);
             Ok(Reply { head, body: Body::Whole(body) })
         })
@@ -36,13 +36,7 @@ impl Serve for Service {
 }
 
 impl Replica {
-    async fn answer(
-        self: &Arc<Self>,
-        from: NodeId,
-        epoch: u64,
-        ask: Ask,
-        within: std::time::Duration,
-    ) -> Answer {
+    async fn answer(self: &Arc<Self>, from: NodeId, epoch: u64, ask: Ask) -> Answer {
         if let Ask::Epochs = ask {
             return self.epochs().map_or_else(|error| Answer::Unavailable(error.to_string()), Answer::Epochs);
         }
@@ -60,10 +54,10 @@ impl Replica {
             return Answer::Unavailable("the storage of this node is damaged".into());
         }
         let Ok(raft) = self.raft() else { return Answer::Unavailable("this node is starting".into()) };
-        self.answer_raft(&raft, ask, within).await
+        self.answer_raft(&raft, ask).await
     }
 
-    async fn answer_raft(self: &Arc<Self>, raft: &Raft, ask: Ask, within: std::time::Duration) -> Answer {
+    async fn answer_raft(self: &Arc<Self>, raft: &Raft, ask: Ask) -> Answer {
         let stopped = |error: &dyn std::fmt::Display| Answer::Unavailable(error.to_string());
         match ask {
             Ask::Append(request) => match raft.append_entries(request).await {
@@ -80,10 +74,9 @@ impl Replica {
             Ask::Chunk(request) => self.take_chunk(raft, request).await,
             Ask::Write(write) => self.propose_for(write).await,
             Ask::KeepAlive(lease) => self.keep_alive_for(lease).await,
-            Ask::ReadIndex => match tokio::time::timeout(within, raft.get_read_log_id()).await {
-                Ok(Ok((index, _))) => Answer::ReadIndex(index.map_or(0, |id| id.index)),
-                Ok(Err(error)) => self.not_leading(&error.to_string()),
-                Err(_) => Answer::Unavailable("no quorum answered".into()),
+            Ask::ReadIndex => match raft.get_read_log_id().await {
+                Ok((index, _)) => Answer::ReadIndex(index.map_or(0, |id| id.index)),
+                Err(error) => self.not_leading(&error.to_string()),
             },
             Ask::Epochs | Ask::Rejoin => Answer::Unavailable("answered before".into()),
         }
@@ -172,13 +165,5 @@ impl Replica {
             Ok(epochs)
         };
         read().map_err(StoreError::from)
-    }
-
-    /// Remembers who may show the way back.
-    pub(crate) fn guides(&self) -> Vec<NodeId> {
-        let mut guides = self.guides.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        guides.sort();
-        guides.dedup();
-        guides
     }
 }

@@ -414,6 +414,7 @@ fn a_damaged_value_stops_a_node_that_has_peers_and_may_be_deleted_where_there_ar
     simulate(async || {
         let mut world = World::of(24, 1).await;
         put(&**world.store(1), "bad", "needle").await;
+        put(&**world.store(1), "other", "whose sync carries what was applied before").await;
         world.kill(NodeId(1)).await;
         flip_value(&world.disks[&NodeId(1)], b"sim\0bad");
         world.start(NodeId(1)).await;
@@ -427,6 +428,7 @@ fn a_damaged_value_stops_a_node_that_has_peers_and_may_be_deleted_where_there_ar
 
         let mut world = World::of(25, 3).await;
         put(&**world.store(1), "bad", "needle").await;
+        put(&**world.store(1), "other", "whose sync carries what was applied before").await;
         let victim = NodeId(1 + world.leader().await.0 % 3);
         until(&world.stores[&victim].clone(), "it has it", |status| status.applied == status.last_log).await;
         world.kill(victim).await;

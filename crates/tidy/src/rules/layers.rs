@@ -44,6 +44,8 @@ pub const LAYERS: &[Layer] = &[
     ("tutti-worker", &["tutti-base", "tutti-flow", "tutti-process", "tutti-service", "tutti-telemetry"]),
     ("tutti-control", &["tutti-base", "tutti-telemetry", "tutti-placement", "tutti-store", "tutti-cluster"]),
     ("tutti-admin", &["tutti-base", "tutti-store", "tutti-telemetry"]),
+    // Clusters of real processes for tests: the binary is a program to it, not a package.
+    ("tutti-lab", &["tutti-base"]),
 ];
 
 /// The composition root.

@@ -23,6 +23,10 @@ pub const ALLOWED: &[&str] = &[
     "bzip2-1.0.6",
 ];
 
+/// Packages under a licence that is not in [`ALLOWED`] and asks nothing of us while they are used unmodified, with the
+/// licence.
+pub const EXCEPTIONS: &[(&str, &str)] = &[("foca", "MPL-2.0")];
+
 /// Packages that may not be linked in, and why.
 pub const BANNED: &[(&str, &str)] = &[
     ("openssl-sys", "rustls is the one TLS of the house"),
@@ -32,7 +36,8 @@ pub const BANNED: &[(&str, &str)] = &[
 
 /// Packages without an allowed licence.
 pub fn licences(packages: &[Package]) -> Vec<Finding> {
-    let bad = packages.iter().filter(|p| !p.license.as_deref().is_some_and(allowed));
+    let excepted = |p: &Package| EXCEPTIONS.iter().any(|(name, l)| *name == p.name && p.license.as_deref() == Some(l));
+    let bad = packages.iter().filter(|p| !p.license.as_deref().is_some_and(allowed) && !excepted(p));
     bad.map(|p| {
         let licence = p.license.as_deref().unwrap_or("none");
         Finding::new(format!("{} {}", p.name, p.version), format!("licence `{licence}`"))

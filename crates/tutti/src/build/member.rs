@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
-use tutti_base::{Clock, Peers, Roles, Topic, Wall};
+use tutti_base::{Clock, Nodes, Peers, Roles, Topic, Wall};
 use tutti_cluster::{Identity, Links};
 use tutti_control::{
     ClusterRecord, Joining, Journal, Leaving, NodeRecord, Quorum, Readers, Reconciler, Roster, SealingKey, Standing,
@@ -67,7 +67,6 @@ impl Member {
         let disk = Arc::new(RealDisk::at(&settings.data));
         let config = identity::node_port(settings)?;
         let (identity, origin) = identity::become_somebody(settings, &disk, &config, clock).await?;
-        let me = identity.node();
         let outside = tutti_cluster::Outside {
             clock: Arc::clone(clock),
             rng: Box::new(Chance::seeded()),
@@ -81,58 +80,38 @@ impl Member {
         let shared: Arc<dyn Store> = Arc::<ReplicatedStore>::clone(&store);
         let roster = Roster::open(Arc::clone(&shared), Arc::clone(clock))?;
         let quorum: Arc<dyn Quorum> = Arc::<ReplicatedStore>::clone(&store);
-        let sealing = Arc::new(SealingKey::new(me, identity.sealing_key()));
-        let readers = Arc::new(Readers::new(Arc::clone(&roster), Arc::clone(&quorum)));
-        let old = KeyFile::load(&*disk)?;
-        let secrets = Secrets::open_shared(Arc::clone(&shared), sealing, readers, old, Arc::clone(clock));
-        let journal = Journal::new(me, Arc::clone(clock));
+        let secrets = open_secrets(&disk, &identity, &shared, &roster, &quorum, clock)?;
+        let journal = Journal::new(identity.node(), Arc::clone(clock));
         if let Origin::Founded(authority) = &origin {
             store.found().await?;
-            let first = record(&identity, settings, links.advertised(), clock.wall());
-            let cluster = ClusterRecord {
-                id: identity.cluster(),
-                authorities: identity.authorities().to_vec(),
-                founded: clock.wall(),
-            };
             let key = Secret::new(authority.secret().to_vec());
+            let first = record(&identity, settings, links.advertised(), clock.wall());
+            let cluster = cluster_record(&identity, clock.wall());
             tutti_control::founding::found(&roster, &secrets, &cluster, &first, &key).await?;
             identity::note_founded(&settings.data).context("the founding could not be noted")?;
             journal.note("a cluster was founded", "this machine started for the first time");
         }
         wait_for_copy(&roster, &identity, clock).await?;
-        let tokens = Tokens::open(Arc::clone(&shared), Arc::clone(clock));
-        let leaving = Leaving {
-            roster: Arc::clone(&roster),
-            secrets: secrets.clone(),
-            quorum: Arc::clone(&quorum),
-            nodes: Arc::<tutti_cluster::node::Cluster>::clone(&nodes),
-            clock: Arc::clone(clock),
-            journal: journal.clone(),
-        };
+        let members: Arc<dyn Nodes> = Arc::<tutti_cluster::node::Cluster>::clone(&nodes);
         let counts = tutti_control::Counts::register(metrics);
-        let reconciler = Reconciler::new(
-            tutti_control::reconcile::Outside {
+        let member = Self {
+            tokens: Tokens::open(Arc::clone(&shared), Arc::clone(clock)),
+            leaving: Leaving {
                 roster: Arc::clone(&roster),
+                secrets: secrets.clone(),
                 quorum: Arc::clone(&quorum),
-                nodes: Arc::<tutti_cluster::node::Cluster>::clone(&nodes),
+                nodes: Arc::clone(&members),
                 clock: Arc::clone(clock),
                 journal: journal.clone(),
             },
-            Default::default(),
-            counts.clone(),
-        );
-        let identity = Arc::new(Mutex::new(identity));
-        let member = Self {
-            identity,
+            reconciler: reconciler(&roster, &quorum, members, clock, &journal, &counts),
+            identity: Arc::new(Mutex::new(identity)),
             links,
             nodes,
             store,
             roster,
-            tokens,
             secrets,
-            leaving,
             quorum,
-            reconciler,
             journal,
             counts,
         };
@@ -247,6 +226,42 @@ fn start_membership(
 ) -> Arc<tutti_cluster::node::Cluster> {
     let me = tutti_cluster::node::Me { id: identity.node(), version: env!("CARGO_PKG_VERSION").into() };
     tutti_cluster::node::Cluster::over(links, Arc::clone(clock), Box::new(Chance::seeded()), metrics.clone(), me)
+}
+
+fn open_secrets(
+    disk: &Arc<RealDisk>,
+    identity: &Identity,
+    store: &Arc<dyn Store>,
+    roster: &Arc<Roster>,
+    quorum: &Arc<dyn Quorum>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Secrets> {
+    let sealing = Arc::new(SealingKey::new(identity.node(), identity.sealing_key()));
+    let readers = Arc::new(Readers::new(Arc::clone(roster), Arc::clone(quorum)));
+    let old = KeyFile::load(&**disk)?;
+    Ok(Secrets::open_shared(Arc::clone(store), sealing, readers, old, Arc::clone(clock)))
+}
+
+fn reconciler(
+    roster: &Arc<Roster>,
+    quorum: &Arc<dyn Quorum>,
+    nodes: Arc<dyn Nodes>,
+    clock: &Arc<dyn Clock>,
+    journal: &Journal,
+    counts: &tutti_control::Counts,
+) -> Arc<Reconciler> {
+    let outside = tutti_control::reconcile::Outside {
+        roster: Arc::clone(roster),
+        quorum: Arc::clone(quorum),
+        nodes,
+        clock: Arc::clone(clock),
+        journal: journal.clone(),
+    };
+    Reconciler::new(outside, Default::default(), counts.clone())
+}
+
+fn cluster_record(identity: &Identity, founded: Wall) -> ClusterRecord {
+    ClusterRecord { id: identity.cluster(), authorities: identity.authorities().to_vec(), founded }
 }
 
 /// The record of the first node.

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tutti_admin::console::{Event, EventPage, EventQuery, Promoted};
 use tutti_base::envelope::{self, Versioned};
-use tutti_base::{BoxFuture, Call, CallError, Kind, Lane, NodeId, NodeState, Nodes, Peers, Problem, Reply, Serve, Topic};
+use tutti_base::{BoxFuture, Call, CallError, Kind, Lane, NodeId, NodeState, Nodes, Peers, Problem, Reply, Roles, Serve, Topic};
 
 use super::governing;
 use crate::build::House;
@@ -59,10 +59,11 @@ impl Versioned for Told {
 pub(crate) struct Abroad(pub Weak<House>);
 
 impl Serve for Abroad {
-    fn serve(&self, _from: NodeId, call: Call) -> BoxFuture<'static, Result<Reply, Problem>> {
+    fn serve(&self, from: NodeId, call: Call) -> BoxFuture<'static, Result<Reply, Problem>> {
         let house = self.0.upgrade();
         Box::pin(async move {
             let house = house.ok_or_else(|| Problem::new(Kind::Unavailable, "this node is stopping"))?;
+            may_order(&house, from)?;
             let ask: Ask = envelope::open(&call.head)
                 .map_err(|error| Problem::new(Kind::Unavailable, "an order that this node does not know").because(error))?;
             let told = match ask {
@@ -74,6 +75,16 @@ impl Serve for Abroad {
             };
             Ok(Reply::of(envelope::seal(&told)))
         })
+    }
+}
+
+/// Only nodes at which people are served or which vote may pass on what people order: a worker has no business here.
+fn may_order(house: &House, from: NodeId) -> Result<(), Problem> {
+    let nodes = house.member.roster.nodes();
+    let node = nodes.iter().find(|node| node.id == from && node.standing.stays());
+    match node {
+        Some(node) if node.roles.has(Roles::FRONT) || node.roles.has(Roles::VOTER) => Ok(()),
+        _ => Err(Problem::new(Kind::Forbidden, "this node passes on orders of nodes with the role front or voter alone")),
     }
 }
 

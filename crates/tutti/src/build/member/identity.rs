@@ -19,7 +19,7 @@ use crate::settings::Settings;
 /// Joining takes at most this long.
 const JOIN_WITHIN: Duration = Duration::from_secs(15);
 /// What a machine that joins another cluster puts aside.
-const STATE_FILES: [&str; 5] = ["store.redb", "local.redb", "secret.key", "node.identity.a", "node.identity.b"];
+const STATE_FILES: [&str; 5] = ["store.redb", "local.redb", "secret.key", "node.identity", FOUNDED];
 
 /// How this node came to be what it is.
 pub(crate) enum Origin {
@@ -163,7 +163,7 @@ fn put_aside(data: &Path, now: Wall) -> anyhow::Result<()> {
     let listed = std::fs::read_dir(data)?.flatten();
     for entry in listed {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if STATE_FILES.contains(&name.as_str()) || name.starts_with("node.") {
+        if STATE_FILES.contains(&name.as_str()) {
             std::fs::rename(entry.path(), archive.join(&name))?;
         }
     }
