@@ -18,7 +18,7 @@ pub use clock::{Clock, Tick, Wall};
 pub use context::{Context, Deadline, RequestId};
 pub use id::{ContentHash, RequestKey, ResultKey, SourceKey, TenantId};
 pub use net::{Call, CallError, Lane, Peers, Reply, Serve, Topic};
-pub use node::{Evidence, Load, Member, NodeId, NodeState, Nodes, Roles, View};
+pub use node::{Evidence, Load, Member, NodeId, NodeState, Nodes, Report, Roles, View};
 pub use problem::{Fault, Kind, Problem};
 pub use source::Source;
 

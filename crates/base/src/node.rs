@@ -215,9 +215,25 @@ impl View {
 pub trait Nodes: Send + Sync {
     /// The view as of now. Cheap: a shared value.
     fn view(&self) -> Arc<View>;
-    /// Notes what a call showed of `node`, at once and locally: `Ok` with its time, or that the peer or the way to it
-    /// failed.
+    /// Notes what a call showed of `node`, at once and locally.
     fn note(&self, node: NodeId, evidence: Evidence);
+    /// The number of this node's newest report, for [`Report::sequence`]; 0 where it reports nothing.
+    fn reported(&self) -> u64 {
+        0
+    }
+    /// Takes a report of `node` that came with an answer, if it is newer than what is known.
+    fn hear(&self, _node: NodeId, _report: Report) {}
+}
+
+/// What goes along with an answer: the part of a hint that changes with every job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// As in [`Load::sequence`].
+    pub sequence: u64,
+    /// As in [`Load::jobs`].
+    pub jobs: u16,
+    /// As in [`Load::backlog_ms`].
+    pub backlog_ms: u32,
 }
 
 /// What the data path showed of a node.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tutti_base::envelope::{self, EnvelopeError, Versioned};
 use tutti_base::rng::Rng;
-use tutti_base::{Load, NodeId, Tick};
+use tutti_base::{Load, NodeId, Report, Tick};
 
 use pace::Pace;
 pub use pace::{FAR_EVERY, NEAR_EVERY, NEAR_MAX};
@@ -227,6 +227,18 @@ impl Hints {
             return News::Nothing;
         }
         known.heard.load = Arc::new(delta.apply(&known.base));
+        known.heard.at = now;
+        News::Load
+    }
+
+    /// Takes what came along with an answer of `from`, if it is newer than what is known of that run.
+    pub fn hear_report(&mut self, now: Tick, from: NodeId, report: Report) -> News {
+        let Some(known) = self.incoming.get_mut(&from) else { return News::Nothing };
+        if known.heard.load.sequence >= report.sequence {
+            return News::Nothing;
+        }
+        let Report { sequence, jobs, backlog_ms } = report;
+        known.heard.load = Arc::new(Load { sequence, jobs, backlog_ms, ..Load::clone(&known.heard.load) });
         known.heard.at = now;
         News::Load
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, broadcast, watch};
 use tutti_base::rng::{Rng, SplitMix};
 use tutti_base::{
-    BoxFuture, Call, Clock, Evidence, Lane, Load, NodeId, NodeState, Nodes, Peers, Roles, Serve, Tick, Topic,
+    BoxFuture, Call, Clock, Evidence, Lane, Load, NodeId, NodeState, Nodes, Peers, Report, Roles, Serve, Tick, Topic,
     View,
 };
 use tutti_telemetry::Metrics;
@@ -410,6 +410,18 @@ impl Nodes for Cluster {
     fn note(&self, node: NodeId, evidence: Evidence) {
         if evidence == Evidence::Failed || !self.is_up(node) {
             self.with(|state, now| state.membership.note(now, node, evidence));
+        }
+    }
+
+    fn reported(&self) -> u64 {
+        self.lock().hints.own().sequence
+    }
+
+    fn hear(&self, node: NodeId, report: Report) {
+        let heard = self.with(|state, now| state.hints.hear_report(now, node, report));
+        if matches!(heard, News::Load) {
+            self.note_exchange(node);
+            self.news_of_loads.notify_one();
         }
     }
 }

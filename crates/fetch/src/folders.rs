@@ -90,7 +90,7 @@ impl fmt::Display for FolderReport {
     }
 }
 
-fn called(name: &str) -> String {
+pub(crate) fn called(name: &str) -> String {
     if name.is_empty() { "the unnamed folder".into() } else { format!("folder `{name}`") }
 }
 
@@ -102,6 +102,16 @@ impl Folders {
 
     pub(crate) fn reconfigure(&self, paths: FolderPaths) {
         self.paths.store(Arc::new(paths));
+    }
+
+    /// Where the folder `name` is, if there is one.
+    pub(crate) fn root(&self, name: &str) -> Option<PathBuf> {
+        self.paths.load().get(name).cloned()
+    }
+
+    /// The names of all folders.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.paths.load().keys().cloned().collect()
     }
 
     /// How all folders are. Blocks on the file system.
@@ -150,14 +160,14 @@ impl Folders {
 }
 
 /// Whether `path` is one as `Source::Local` promises; a second look costs nothing.
-fn well_formed(path: &str) -> bool {
+pub(crate) fn well_formed(path: &str) -> bool {
     let component = |part: &str| !part.is_empty() && part != "." && part != "..";
     !path.contains('\0') && path.split('/').all(component)
 }
 
 /// Why a file was not opened.
 #[derive(Debug)]
-enum OpenError {
+pub(crate) enum OpenError {
     NoFolder,
     Path,
     Irregular(&'static str),
@@ -234,18 +244,18 @@ impl OpenError {
     }
 }
 
-fn uid() -> u32 {
+pub(crate) fn uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-fn open_root(root: &Path) -> Result<OwnedFd, OpenError> {
+pub(crate) fn open_root(root: &Path) -> Result<OwnedFd, OpenError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(root, flags, Mode::empty()).map_err(OpenError::Root)
 }
 
 /// Opens beneath an open root. Links may lead anywhere within it, and not through /proc. Never blocks on a FIFO, never
 /// takes a terminal.
-fn open_at(root: &OwnedFd, path: &str, more: OFlags) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_at(root: &OwnedFd, path: &str, more: OFlags) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY | more;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..RENAME_RETRIES {
@@ -259,8 +269,12 @@ fn open_at(root: &OwnedFd, path: &str, more: OFlags) -> Result<OwnedFd, Errno> {
 
 fn open_beneath(root: &Path, path: &str) -> Result<FolderFile, OpenError> {
     // The root is opened each time, so that a folder that is mounted or replaced later is seen.
-    let root = open_root(root)?;
-    let file = open_at(&root, path, OFlags::empty()).map_err(OpenError::File)?;
+    open_file(&open_root(root)?, path)
+}
+
+/// Opens a regular file beneath an open root.
+pub(crate) fn open_file(root: &OwnedFd, path: &str) -> Result<FolderFile, OpenError> {
+    let file = open_at(root, path, OFlags::empty()).map_err(OpenError::File)?;
     let stat = rustix::fs::fstat(&file).map_err(OpenError::File)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Ok(FolderFile { file: Arc::new(File::from(file)), stamp: stamp(&stat) }),
@@ -271,7 +285,7 @@ fn open_beneath(root: &Path, path: &str) -> Result<FolderFile, OpenError> {
     }
 }
 
-fn stamp(stat: &Stat) -> FileStamp {
+pub(crate) fn stamp(stat: &Stat) -> FileStamp {
     let nanoseconds = |seconds: i128, rest: i128| seconds * 1_000_000_000 + rest;
     FileStamp {
         device: stat.st_dev,

@@ -19,6 +19,7 @@ pub mod pattern;
 mod pool;
 mod receive;
 mod roots;
+pub mod shelf;
 pub mod target;
 mod wait;
 
@@ -29,6 +30,7 @@ pub use network::{Network, NetworkError};
 pub use origin::AllowUrl;
 pub use outside::Outside;
 pub use pattern::{Pattern, PatternError};
+pub use shelf::{Gone, Removed, Shelf, ShelfFile, ShelfPage, ShelfQuery};
 pub use target::{Target, TargetError};
 
 use std::fs::File;

@@ -9,11 +9,12 @@ use crate::count::Counts;
 use crate::folders::{FolderPaths, Folders};
 use crate::names::{Names, SystemNames};
 use crate::origin::{AllowUrl, Origins};
-use crate::{Config, ConfigError, Fetch, FetchRequest, Fetched, FolderReport};
+use crate::{Config, ConfigError, Fetch, FetchRequest, Fetched, FolderReport, Shelf};
 
 /// Folders and origins.
 pub struct Outside {
-    folders: Folders,
+    folders: Arc<Folders>,
+    shelf: Arc<Shelf>,
     origins: Origins,
 }
 
@@ -40,9 +41,10 @@ impl Outside {
         metrics: &Metrics,
     ) -> Result<Self, ConfigError> {
         let counts = Arc::new(Counts::register(metrics));
-        let folders = Folders::new(folders, clock.clone(), counts.clone());
+        let folders = Arc::new(Folders::new(folders, clock.clone(), counts.clone()));
+        let shelf = Arc::new(Shelf::new(folders.clone(), clock.clone(), metrics));
         let origins = Origins::new(config, names, allow, clock, counts)?;
-        Ok(Self { folders, origins })
+        Ok(Self { folders, shelf, origins })
     }
 
     /// Applies new settings to what is fetched from now on; on an error everything stays as it was.
@@ -53,6 +55,11 @@ impl Outside {
     /// Uses other folders from now on.
     pub fn use_folders(&self, folders: FolderPaths) {
         self.folders.reconfigure(folders);
+    }
+
+    /// The folders where they may be changed.
+    pub fn shelf(&self) -> Arc<Shelf> {
+        Arc::clone(&self.shelf)
     }
 
     /// How all folders are, for the log at start and for `doctor`. Blocks on the file system.

@@ -269,7 +269,7 @@ impl Flow {
     }
 
     /// What is known of who made a kept answer.
-    fn whence_of(&self, entry: &Entry) -> Whence {
+    pub(crate) fn whence_of(&self, entry: &Entry) -> Whence {
         Whence { maker: entry.meta.maker.as_deref().map(Into::into), ..Whence::default() }
     }
 
@@ -292,6 +292,12 @@ impl Flow {
             entry.note_fresh(self.outside.clock.wall());
         }
         Some(Found { entry, current: Current::Yes })
+    }
+
+    /// Whether what another node has kept is still made of what the folders have now.
+    pub(crate) async fn is_current(&self, planned: &Planned, entry: &Entry, until: &crate::flight::Until) -> bool {
+        let is_recent = self.outside.clock.wall().since(entry.originals_checked()) <= FOLDER_CHECK_EVERY;
+        is_recent || self.folders_unchanged(planned, entry, until.deadline()).await
     }
 
     async fn folders_unchanged(&self, planned: &Planned, entry: &Entry, deadline: Deadline) -> bool {
@@ -341,7 +347,10 @@ impl Flow {
                 async move {
                     let _counted = counted;
                     if owners.is_empty() {
-                        flow.make(planned, old, until, context).await
+                        match flow.peek(&planned, key, old.is_some(), &until).await {
+                            Some(landed) => Ok(landed),
+                            None => flow.make(planned, old, until, context).await,
+                        }
                     } else {
                         flow.ask_owners(planned, key, owners, until, context).await
                     }

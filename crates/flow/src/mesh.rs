@@ -8,10 +8,11 @@ use bytes::Bytes;
 use tutti_base::envelope;
 use tutti_base::{
     Body, Call, CallError, ContentHash, Evidence, FileBody, Kind, Lane, Member, NodeId, NodeState, Nodes, Peers,
-    Problem, RequestKey, Roles, Topic, View,
+    Problem, Report, RequestKey, Roles, Topic, View,
 };
 use tutti_telemetry::Metrics;
 
+use crate::seats::Intake;
 use crate::wire::{Ask, Told};
 
 /// How many nodes own an original and what is made of it.
@@ -113,6 +114,20 @@ impl Mesh {
                 Err(error)
             }
         }
+    }
+
+    /// What this node has accepted, to go along with an answer.
+    pub(crate) fn report(&self, accepted: &Intake) -> Report {
+        Report {
+            sequence: self.nodes.reported(),
+            jobs: accepted.jobs().min(usize::from(u16::MAX)) as u16,
+            backlog_ms: accepted.backlog_ms as u32,
+        }
+    }
+
+    /// Takes a report that came with an answer of `node`.
+    pub(crate) fn hear(&self, node: NodeId, report: Report) {
+        self.nodes.hear(node, report);
     }
 
     /// Lends `body` to peers by its hash until the loan is dropped.

@@ -18,6 +18,8 @@ use crate::{CacheNote, Flow, Planned, Timing, Whence};
 
 /// A result that comes from a peer has at most this many bytes in memory.
 const FOUND_BYTES_MAX: u64 = 64 << 20;
+/// A look at what the other owner has takes at most this long: it is only to save work.
+const PEEK_WITHIN: Duration = Duration::from_millis(200);
 /// A second copy takes at most this long.
 const KEEP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -130,6 +132,33 @@ impl Flow {
             Arc::new(Entry::new(binding, found.meta, KeptBody::Whole(bytes)))
         };
         Ok(Landed { entry, note, timing, shared: found.shared, whence })
+    }
+
+    /// What the other owner has kept: this node may own the original only since a moment ago, or have lost what it kept.
+    /// Kept here as well then. None where there is nothing, or one is here that has only expired.
+    pub(crate) async fn peek(
+        self: &Arc<Self>,
+        planned: &Planned,
+        key: RequestKey,
+        has_old: bool,
+        until: &Until,
+    ) -> Option<Landed> {
+        let (source, _) = planned.sources.first().filter(|_| !has_old)?;
+        let me = self.mesh.view().me;
+        let owners = self.mesh.owners(source.prefix());
+        let other = owners.into_iter().find(|owner| *owner != me)?;
+        let within = until.deadline().left(self.outside.clock.now()).min(PEEK_WITHIN);
+        let asked = self.mesh.ask(other, Lane::Small, &Ask::Peek(key), Bytes::new(), within).await;
+        let Ok((Told::Found(found), body)) = asked else { return None };
+        let landed = self.landed_from(key, other, *found, body).await.ok()?;
+        let Landed { entry, .. } = &landed;
+        if planned.in_folders && !self.is_current(planned, entry, until).await {
+            return None;
+        }
+        if let KeptBody::Whole(bytes) = &entry.body {
+            self.outside.results.put(key, entry.binding.clone(), entry.meta.clone(), bytes.clone());
+        }
+        Some(landed)
     }
 
     /// Places a second copy of a result at the other owners, in the background.

@@ -29,6 +29,8 @@ use crate::{Flow, Whence};
 const FOLLOWERS_ADD_MAX: Duration = Duration::from_secs(60);
 /// Nodes that one job is tried on before this node does it itself.
 const TRIES_MAX: usize = 4;
+/// Nodes that may have no place for a job after all before this node does it itself.
+const FULLS_MAX: usize = 8;
 
 /// A job that is ready for an engine.
 pub(crate) struct Engine<'a> {
@@ -62,8 +64,9 @@ impl Flow {
             return Ok((self.pass_through(engine.originals, media).await?, Whence::default()));
         }
         let mut wish = self.wish(making, &engine);
+        let mut fulls = 0;
         loop {
-            if wish.tried.len() >= TRIES_MAX {
+            if wish.tried.len() >= TRIES_MAX || fulls >= FULLS_MAX {
                 return Ok((self.run_here(making, &engine, place).await?, self.whence(None, None)));
             }
             let seat = self.seats.take(&wish).await?;
@@ -76,6 +79,7 @@ impl Flow {
             match self.run_there(node, making, &engine).await {
                 There::Ran(ran, body) => {
                     Meter::count(&self.meter.remote_runs, "done");
+                    self.mesh.hear(node, ran.report);
                     seat.end(Outcome::Done { measured_ms: f64::from(ran.cpu_ms) });
                     place.learn(ran.cpu_ms);
                     engine.originals.iter().for_each(|original| self.mesh.note_placed(node, original.hash));
@@ -85,7 +89,7 @@ impl Flow {
                 There::Full => {
                     Meter::count(&self.meter.remote_runs, "refused");
                     seat.end(Outcome::Full);
-                    wish.tried.push(node);
+                    fulls += 1;
                 }
                 There::Failed(error) => {
                     Meter::count(&self.meter.remote_runs, "failed");

@@ -9,20 +9,22 @@ use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
 use tutti_base::rng::SplitMix;
 use tutti_base::{Clock, ContentHash, Deadline, Kind, NodeId, Problem, Roles, View};
+use tutti_dispatch::job::SMALL_MS;
 use tutti_dispatch::{
     Candidate, Dispatcher, Explained, JobAsk, NoPlace, Offer, Outcome, Policy, SentId, WaitTicket,
 };
 use tutti_telemetry::metrics::EncodeLabelSet;
-use tutti_telemetry::{Counter, Family, Gauge, Metrics};
+use tutti_telemetry::{Counter, Family, Gauge, Histogram, Metrics};
 
 use crate::mesh::Mesh;
 use crate::owner::out_of_time;
 use crate::seams::Capacity;
 
-/// Jobs of peers that are accepted at once, for each permit; the rest are told that there is no place.
-pub const INTAKE_PER_PERMIT: usize = 4;
-/// And this many besides, so that small jobs find a place.
-pub const INTAKE_BESIDES: usize = 8;
+/// Heavy jobs of peers that are accepted beyond the permits; the rest are told that there is no place, and wait where they
+/// came from, so that a better node can still have them.
+pub const HEAVY_BESIDES: usize = 1;
+/// Small jobs that are accepted beyond the permits: they have a lane of their own.
+pub const SMALL_BESIDES: usize = 4;
 /// An output crosses the network as about this many bytes, as long as nothing better is known.
 const OUTPUT_BYTES: u64 = 64 << 10;
 
@@ -57,6 +59,7 @@ pub struct Seats {
     dispatching: ArcSwap<Dispatching>,
     choices: Family<Choice, Counter>,
     waiting: Gauge,
+    error: Histogram,
 }
 
 struct State {
@@ -70,12 +73,25 @@ struct State {
 /// What this node has accepted, from itself and from others.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Intake {
-    /// Jobs.
-    pub jobs: usize,
+    /// Heavy jobs.
+    pub heavy: usize,
+    /// Small jobs.
+    pub small: usize,
     /// Their predicted CPU time in ms.
     pub backlog_ms: f64,
     /// Their estimated bytes.
     pub bytes: u64,
+}
+
+impl Intake {
+    /// All jobs.
+    pub fn jobs(&self) -> usize {
+        self.heavy + self.small
+    }
+
+    fn lane(&mut self, cpu_ms: f64) -> &mut usize {
+        if cpu_ms < SMALL_MS { &mut self.small } else { &mut self.heavy }
+    }
 }
 
 /// A job's place among what this node has accepted; given back when it is dropped.
@@ -88,9 +104,10 @@ pub(crate) struct IntakePlace {
 impl Drop for IntakePlace {
     fn drop(&mut self) {
         let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
-        intake.jobs = intake.jobs.saturating_sub(1);
+        let lane = intake.lane(self.cpu_ms);
+        *lane = lane.saturating_sub(1);
         intake.bytes = intake.bytes.saturating_sub(self.bytes);
-        intake.backlog_ms = if intake.jobs == 0 { 0.0 } else { (intake.backlog_ms - self.cpu_ms).max(0.0) };
+        intake.backlog_ms = if intake.jobs() == 0 { 0.0 } else { (intake.backlog_ms - self.cpu_ms).max(0.0) };
     }
 }
 
@@ -138,8 +155,21 @@ impl Seat {
         Some(format!("{}{expected}", explained.reason.word()))
     }
 
+    /// The CPU time that the chosen node was expected to take.
+    fn expected_cpu_ms(&self) -> Option<f64> {
+        let explained = self.explained.as_ref()?;
+        let chosen = explained.chosen?;
+        let seen = explained.considered.iter().find(|seen| seen.node == chosen)?;
+        Some(seen.terms.heuristics_ms + seen.terms.history_ms).filter(|ms| *ms > 0.0)
+    }
+
     fn finish(&mut self, outcome: Outcome) {
         let Some(sent) = self.sent.take() else { return };
+        if let Outcome::Done { measured_ms } = outcome
+            && let Some(expected_ms) = self.expected_cpu_ms()
+        {
+            self.seats.error.observe(measured_ms / expected_ms);
+        }
         let now = self.seats.clock.now();
         {
             let mut state = self.seats.state();
@@ -181,7 +211,14 @@ impl Seats {
             waiting: HashMap::new(),
             away_ms: HashMap::new(),
         };
-        metrics.limit("flow_intake_per_permit", "Jobs accepted for each permit", INTAKE_PER_PERMIT as u64);
+        let limits = [
+            ("flow_intake_heavy", "Heavy jobs of peers accepted beyond the permits", HEAVY_BESIDES),
+            ("flow_intake_small", "Small jobs of peers accepted beyond the permits", SMALL_BESIDES),
+            ("dispatch_waiting", "Jobs that may wait for a node", tutti_dispatch::waiting::WAITING_MAX),
+            ("dispatch_nodes", "Nodes whose accounts are kept", tutti_dispatch::book::NODES_MAX),
+            ("dispatch_classes", "Job classes learned for each node", tutti_dispatch::history::CLASSES_MAX),
+        ];
+        limits.iter().for_each(|(name, help, limit)| metrics.limit(name, help, *limit as u64));
         let choices = Family::default();
         Self {
             mesh,
@@ -191,6 +228,11 @@ impl Seats {
             dispatching: ArcSwap::default(),
             choices: metrics.register("dispatch_choices", "Jobs by the node that got them, and why", choices),
             waiting: metrics.gauge("dispatch_waiting_jobs", "Jobs that wait for a node"),
+            error: metrics.register(
+                "dispatch_prediction_ratio",
+                "Measured by predicted CPU time of jobs, as the chosen node's history expected it",
+                Histogram::new([0.25, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 4.0]),
+            ),
         }
     }
 
@@ -222,12 +264,13 @@ impl Seats {
     /// Accepts a job of a peer, or says that there is no place.
     pub(crate) fn intake(&self, cpu_ms: f64, bytes: u64, capacity: Capacity) -> Result<IntakePlace, Problem> {
         let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_full = intake.jobs >= capacity.permits * INTAKE_PER_PERMIT + INTAKE_BESIDES
+        let besides = if cpu_ms < SMALL_MS { SMALL_BESIDES } else { HEAVY_BESIDES };
+        let is_full = *intake.lane(cpu_ms) >= capacity.permits + besides
             || intake.bytes.saturating_add(bytes) > capacity.bytes;
         if is_full {
             return Err(Problem::new(Kind::Overloaded, "this node has all the jobs it should have").about("intake"));
         }
-        intake.jobs += 1;
+        *intake.lane(cpu_ms) += 1;
         intake.backlog_ms += cpu_ms;
         intake.bytes += bytes;
         Ok(IntakePlace { intake: Arc::clone(&self.intake), cpu_ms, bytes })
@@ -326,6 +369,7 @@ impl Seats {
         let view = self.mesh.view();
         let node = explained.chosen.filter(|node| *node != view.me);
         let name = self.mesh.name(explained.chosen.unwrap_or(view.me)).to_string();
+        tracing::debug!(node = name, reason = explained.reason.word(), terms = ?explained.considered, "a node was chosen");
         self.choices.get_or_create(&Choice { node: name, reason: explained.reason.word() }).inc();
         let _intake = match node {
             Some(node) => {
@@ -339,7 +383,7 @@ impl Seats {
 
     fn note_here(&self, cpu_ms: f64, bytes: u64) -> IntakePlace {
         let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
-        intake.jobs += 1;
+        *intake.lane(cpu_ms) += 1;
         intake.backlog_ms += cpu_ms;
         intake.bytes += bytes;
         IntakePlace { intake: Arc::clone(&self.intake), cpu_ms, bytes }
@@ -391,7 +435,7 @@ impl Seats {
             Candidate {
                 has_original: 1.0,
                 age: Duration::ZERO,
-                jobs: accepted.jobs.min(usize::from(u16::MAX)) as u16,
+                jobs: accepted.jobs().min(usize::from(u16::MAX)) as u16,
                 backlog_ms: accepted.backlog_ms,
                 ..seen
             }

@@ -10,7 +10,8 @@ use tracing::Instrument;
 use tutti_base::context::RequestId;
 use tutti_base::envelope;
 use tutti_base::{
-    Body, BoxFuture, Call, Context, Deadline, Kind, NodeId, Problem, Reply, ResultKey, Serve, TenantId,
+    Body, BoxFuture, Call, Context, Deadline, Kind, NodeId, Problem, Reply, RequestKey, ResultKey, Serve,
+    TenantId,
 };
 use tutti_cache::{Binding, Entry, ResultMeta};
 use tutti_service::OwnedInput;
@@ -20,7 +21,7 @@ use crate::originals::{Original, Wanted};
 use crate::purge::Vector;
 use crate::seams::Task;
 use crate::wire::{Ask, Classes, Told, Which, WireInput, WireLook, WireRan, WireRun, stranger};
-use crate::{Answer, Flow, Made, Planned};
+use crate::{Answer, CacheNote, Flow, Made, Planned, Timing};
 
 /// The journey as peers see it.
 pub struct Answering(pub Arc<Flow>);
@@ -68,6 +69,7 @@ impl Flow {
                 self.take_purges(from, purges).await?;
                 Ok((Told::Done, Body::empty()))
             }
+            Ask::Peek(key) => Ok(self.peeked(&key).await),
             Ask::Missing(vector) => Ok((Told::Missing(self.missing_of(&vector)), Body::empty())),
         }
     }
@@ -91,6 +93,21 @@ impl Flow {
             }
             Answer::Made(made) => self.tell_unshared(made, vector).await,
             Answer::Problem(problem, ..) => Err(problem),
+        }
+    }
+
+    /// What is kept under `key`, where it is fresh.
+    async fn peeked(&self, key: &RequestKey) -> (Told, Body) {
+        let vector = self.purges.vector();
+        let now = self.outside.clock.wall();
+        let is_good = |entry: &Arc<Entry>| now < entry.binding.fresh_until && self.purges.spares(entry, key);
+        match self.outside.results.find(key).await.filter(is_good) {
+            Some(entry) if self.purges.is_settled() => {
+                let (timing, whence) = (Timing::default(), self.whence_of(&entry));
+                let found = Self::tell(&entry, CacheNote::Hit, &timing, &whence, vector);
+                (Told::Found(Box::new(found)), entry.body.clone().into())
+            }
+            _ => (Told::Done, Body::empty()),
         }
     }
 
@@ -134,7 +151,8 @@ impl Flow {
     ) -> Result<(Told, Body), Problem> {
         let (service, _) = self.registry.find(&run.service).ok_or_else(|| stranger("service", &run.service))?;
         let job = run.refined(&Classes::of(&self.registry, &run.service))?;
-        let _place = self.seats.intake(f64::from(run.cost.cpu_ms), run.cost.bytes, self.outside.work.capacity())?;
+        let place =
+            self.seats.intake(f64::from(run.cost.cpu_ms), run.cost.bytes, self.outside.work.capacity())?;
         let getting = run.inputs.iter().map(|input| self.input_for(from, input, &run.tenant, deadline));
         let inputs = try_join_all(getting).await?;
         let moved = inputs.iter().any(|(_, moved)| *moved == Moved::Yes);
@@ -151,7 +169,9 @@ impl Flow {
             started: Arc::new(AtomicBool::new(false)),
         };
         let output = self.outside.work.run(task).await?;
+        drop(place);
         let ran = WireRan {
+            report: self.mesh.report(&self.seats.accepted()),
             content_type: output.content_type,
             fields: output.fields,
             cpu_ms: output.cpu_ms,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tutti_base::envelope::Versioned;
 use tutti_base::http::Field;
-use tutti_base::{ContentHash, Kind, NodeId, Problem, RequestKey, ResultKey, Source, TenantId, Wall};
+use tutti_base::{ContentHash, Kind, NodeId, Problem, Report, RequestKey, ResultKey, Source, TenantId, Wall};
 use tutti_cache::{Binding, OriginalRecord, ResultMeta};
 use tutti_service::plan::Cost;
 use tutti_service::{
@@ -39,6 +39,8 @@ pub(crate) enum Ask {
     Purges(Vec<Purge>),
     /// Which purges are missing here, by what is here.
     Missing(Vector),
+    /// The answer that is kept under a key, where it is fresh; nothing is made for it.
+    Peek(RequestKey),
 }
 
 impl Versioned for Ask {
@@ -49,7 +51,7 @@ impl Versioned for Ask {
 /// What it answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Told {
-    /// To [`Ask::Look`]; the body is the answer's.
+    /// To [`Ask::Look`], and to [`Ask::Peek`] where there is one; the body is the answer's.
     Found(Box<WireFound>),
     /// To [`Ask::Run`]; the body is the result's.
     Ran(WireRan),
@@ -57,7 +59,7 @@ pub(crate) enum Told {
     Original(Box<WireOriginalFound>),
     /// To [`Ask::Stat`]: none where there is no such file.
     Stat(Option<WireStamp>),
-    /// To [`Ask::Keep`], [`Ask::Copy`], [`Ask::Purges`]: done, or not wanted.
+    /// To [`Ask::Keep`], [`Ask::Copy`], [`Ask::Purges`]: done, or not wanted. To [`Ask::Peek`]: there is none.
     Done,
     /// To [`Ask::Missing`].
     Missing(WireMissing),
@@ -122,6 +124,8 @@ pub(crate) struct WireRan {
     pub(crate) cpu_ms: f32,
     /// Whether the inputs had to be moved first.
     pub(crate) moved: bool,
+    /// What the node has now.
+    pub(crate) report: Report,
 }
 
 /// An original to get.

@@ -24,6 +24,9 @@ use crate::pool::Pool;
 /// This very program, even when its file has been replaced: server and engines are always one version.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
+/// Jobs that are predicted to take less CPU than this many ms are small (as in `dispatch`).
+const SMALL_MS: f32 = 20.0;
+
 /// When a client whose job found no permit may try again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -44,6 +47,8 @@ pub struct Worker {
 pub(crate) struct Hands {
     pub(crate) clock: Arc<dyn Clock>,
     permits: Semaphore,
+    /// For small jobs alone, so that they never wait behind heavy ones.
+    small: Semaphore,
     counts: Counts,
     capacity: Capacity,
 }
@@ -57,7 +62,22 @@ pub enum Standing {
     FrontAmongOthers,
 }
 
-/// How a service's first engines started.
+/// How big a job is predicted to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Size {
+    /// It has a permit of its own to fall back on.
+    Small,
+    /// It waits its turn. So does one of which nothing is predicted.
+    Heavy,
+}
+
+impl Size {
+    fn of(cpu_ms: f32) -> Self {
+        if cpu_ms > 0.0 && cpu_ms < SMALL_MS { Size::Small } else { Size::Heavy }
+    }
+}
+
+/// How starting a service's first engines went.
 #[derive(Debug)]
 pub struct Warmed {
     /// The service.
@@ -90,7 +110,7 @@ impl Worker {
         let pools = registry.iter().map(|(_, service)| pool(service)).collect();
         let permits = Semaphore::new(capacity.permits);
         let pace = std::sync::Mutex::new(beneath_quota(&machine, &*clock));
-        let hands = Hands { clock, permits, counts, capacity };
+        let hands = Hands { clock, permits, small: Semaphore::new(1), counts, capacity };
         let (waiting_max, warm, front_cap) = (config.waiting_max, config.warm, config.front_cap);
         Ok(Self { registry, hands, pace, machine, front_cap, pools, waiting_max, warm })
     }
@@ -113,7 +133,8 @@ impl Worker {
         if let (Some(media), Some(input)) = (&task.job.pass_through, task.inputs.first()) {
             return Ok(passed_through(media, input));
         }
-        let waiting = self.permit(&task.context).instrument(tracing::debug_span!("worker.permit"));
+        let size = Size::of(task.job.cost.cpu_ms);
+        let waiting = self.permit(&task.context, size).instrument(tracing::debug_span!("worker.permit"));
         let _permit = waiting.await?;
         self.keep_pace().await;
         let _busy = Raised::on(&self.hands.counts.busy);
@@ -175,9 +196,9 @@ impl Worker {
         }
     }
 
-    /// A permit, in the order of asking.
-    async fn permit(&self, context: &Context) -> Result<SemaphorePermit<'_>, Problem> {
-        let Hands { clock, permits, counts, .. } = &self.hands;
+    /// A permit, in the order of asking; a small job may have the one that is set aside for its like.
+    async fn permit(&self, context: &Context, size: Size) -> Result<SemaphorePermit<'_>, Problem> {
+        let Hands { clock, permits, small, counts, .. } = &self.hands;
         let asked = clock.now();
         if context.deadline.passed(asked) {
             return Err(self.refuse("late"));
@@ -187,6 +208,11 @@ impl Worker {
             Err(TryAcquireError::NoPermits) => {}
             Err(TryAcquireError::Closed) => return Err(self.refuse("closed")),
         }
+        if size == Size::Small
+            && let Ok(permit) = small.try_acquire()
+        {
+            return Ok(permit);
+        }
         if counts.waiting.get() >= i64::try_from(self.waiting_max).unwrap_or(i64::MAX) {
             return Err(self.refuse("full"));
         }
@@ -194,6 +220,7 @@ impl Worker {
         let permit = tokio::select! {
             biased;
             permit = permits.acquire() => permit.map_err(|_| self.refuse("closed")),
+            permit = small.acquire(), if size == Size::Small => permit.map_err(|_| self.refuse("closed")),
             () = clock.sleep_until(context.deadline.0) => Err(self.refuse("late")),
         };
         counts.wait_seconds.observe(clock.now().since(asked).as_secs_f64());

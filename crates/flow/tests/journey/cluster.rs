@@ -7,7 +7,10 @@ use futures_util::future::join_all;
 use tutti_base::Roles;
 use tutti_flow::What;
 
+use tutti_cache::Results;
+
 use crate::town::Town;
+use crate::world::World;
 
 fn slow(town: &Town, millis: u64) {
     town.nodes.iter().for_each(|node| *node.engine.takes.lock().unwrap() = Duration::from_millis(millis));
@@ -176,4 +179,31 @@ async fn a_private_answer_is_made_for_each_who_asks_on_any_node() {
         assert_eq!(town.ask(at, "/cat").await.ok(), ("miss", "MIAU!"));
     }
     assert_eq!(town.runs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_has_lost_what_it_kept_gets_it_from_the_other_and_makes_nothing() {
+    let town = Town::of(3);
+    town.outdoors.put("cat", "miau");
+    let owner = town.owners("/cat")[0];
+    town.ask(owner, "/cat").await;
+    town.nodes[owner].pass(0.1).await;
+    town.nodes[owner].kept.clear();
+    assert_eq!(town.ask(owner, "/cat").await.ok(), ("hit", "MIAU!"));
+    assert!(town.nodes[owner].hits("/cat"), "and keeps it again");
+    assert_eq!(town.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_goes_to_others_while_this_node_is_busy_and_small_work_stays() {
+    let town = Town::of(3);
+    slow(&town, 100);
+    let names: Vec<String> = (0..60).map(|n| format!("cat{n}")).collect();
+    names.iter().for_each(|name| town.outdoors.put(name, "miau"));
+    let urls: Vec<String> = names.iter().map(|name| format!("/{name}")).collect();
+    let answers = join_all(urls.iter().map(|url| town.ask(0, url))).await;
+    assert!(answers.iter().all(|said| said.0 == 200));
+    let shares: Vec<usize> = town.nodes.iter().map(World::runs).collect();
+    assert_eq!(shares.iter().sum::<usize>(), 60);
+    assert!(shares.iter().all(|share| (14..=26).contains(share)), "each node has its share: {shares:?}");
 }

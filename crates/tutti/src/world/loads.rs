@@ -68,7 +68,7 @@ impl Loads {
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
             cpu: (self.capacity.cpu * 1000.0) as u32,
             permits: self.capacity.permits.min(usize::from(u16::MAX)) as u16,
-            jobs: accepted.jobs.min(usize::from(u16::MAX)) as u16,
+            jobs: accepted.jobs().min(usize::from(u16::MAX)) as u16,
             backlog_ms: accepted.backlog_ms as u32,
             used_pct: self.used_pct(),
             hit_pct: self.answered.hit_pct.load(Ordering::Relaxed).min(100) as u8,

@@ -28,6 +28,7 @@ pub(crate) fn all() -> Vec<(&'static str, fn())> {
         ("a_service_without_an_engine_is_held_to_its_deadline_too", || run(a_sleeper())),
         ("a_wait_for_a_permit_ends_at_the_deadline_and_the_queue_has_an_end", || run(waiting())),
         ("permits_are_given_in_the_order_of_asking", || run(fifo())),
+        ("a_small_job_does_not_wait_behind_heavy_ones", || run(small())),
         ("a_dropped_job_frees_its_permit_and_kills_its_engine", || run(a_dropped_job())),
         ("an_engine_serves_one_tenant", || run(tenants())),
         ("an_engine_is_replaced_after_its_jobs", || run(jobs_max())),
@@ -167,6 +168,20 @@ async fn waiting() {
     holder.abort();
     assert!(holder.await.unwrap_err().is_cancelled());
     bench.run("pid").await.expect("the permit is free again");
+}
+
+async fn small() {
+    let bench = Bench::new(&config());
+    let holder = tokio::spawn({
+        let (worker, task) = (bench.worker.clone(), bench.task("sleeper", "for ever", "main", LONG));
+        async move { worker.run(task).await }
+    });
+    until("the permit is taken", || bench.count("tutti_worker_busy") == 1.0).await;
+    let mut task = bench.task("words", "pid", "main", LONG);
+    task.job.cost.cpu_ms = 5.0;
+    bench.worker.run(task).await.expect("it has a permit of its own");
+    holder.abort();
+    assert!(holder.await.unwrap_err().is_cancelled());
 }
 
 async fn fifo() {
