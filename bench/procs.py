@@ -81,13 +81,13 @@ class Quota:
 
     PERIOD_US = 100_000
 
-    def __init__(self, cores):
+    def __init__(self, cores, name="server"):
         self.cores = cores
         if cores is None:
             return
         v2 = pathlib.Path("/sys/fs/cgroup/cgroup.controllers")
         quota = int(cores * self.PERIOD_US)
-        name = f"tutti-bench-{os.getpid()}"
+        name = f"tutti-bench-{os.getpid()}-{name}"
         if v2.exists() and "cpu" in v2.read_text().split():
             self.path = v2.parent / name
             self.path.mkdir(exist_ok=True)

@@ -88,13 +88,14 @@ def quota(result):
 FORMS = {"render": render, "hits": hits, "overload": overload, "memory": memory, "quota": quota}
 
 
-def write(scenario, result, versions, about, command):
-    """Writes both files, and gives the path of the page. A second run of a day gets a number."""
+def write(scenario, result, versions, about, command, name=None):
+    """Writes both files, named by the scenario or by `name`, and gives the path of the page. A second run of a day gets a number."""
     RESULTS.mkdir(exist_ok=True)
     day = datetime.date.today().isoformat()
-    stem, number = f"{day}-{scenario}", 2
+    plain = f"{day}-{name or scenario}"
+    stem, number = plain, 2
     while (RESULTS / f"{stem}.md").exists():
-        stem, number = f"{day}-{scenario}-{number}", number + 1
+        stem, number = f"{plain}-{number}", number + 1
     facts = ", ".join(f"{k} {v}" for k, v in about.items())
     lines = [f"# {scenario}, {day}", "", f"`{command}`", "", f"Machine: {facts}.", ""]
     lines += [f"- {name}: " + ", ".join(f"{k} {v}" for k, v in found.items()) for name, found in versions.items()]

@@ -7,6 +7,7 @@ import pathlib
 import shlex
 import sys
 
+import cluster
 import hits
 import memory
 import overload
@@ -15,7 +16,8 @@ import quota
 import render
 import report
 
-SCENARIOS = ("render", "hits", "overload", "memory", "quota")
+report.FORMS["cluster"] = cluster.form
+SCENARIOS = ("render", "hits", "overload", "memory", "quota", "cluster")
 
 
 def say(text):
@@ -25,7 +27,8 @@ def say(text):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenario", choices=(*SCENARIOS, "all"))
-    parser.add_argument("--cell", dest="cells", action="append", choices=list(world.CELLS), help="render: one cell (repeatable); default all")
+    parser.add_argument("--cell", dest="cells", action="append", choices=[*world.CELLS, *cluster.CELLS],
+                        help="render, cluster: one cell (repeatable); default all")
     parser.add_argument("--peers", type=lambda s: s.split(","), default=[], help="names with commas; default all that are installed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10, help="of load in a round")
@@ -35,10 +38,12 @@ def arguments():
     parser.add_argument("--nominal", type=int, default=80)
     parser.add_argument("--peak-seconds", type=int, default=10, help="overload")
     parser.add_argument("--flood-seconds", type=int, default=30, help="overload")
+    parser.add_argument("--count", type=int, help="cluster: keys, originals or kills instead of the usual number")
+    parser.add_argument("--profile", action="store_true", help="cluster: profile peer hits with perf")
     parser.add_argument("--photos", default=os.environ.get("BENCH_PHOTOS", str(world.ROOT / "samples")), help="a folder of JPEG photos")
     parser.add_argument("--no-report", action="store_true", help="write no result files")
     args = parser.parse_args()
-    args.cells = args.cells or list(world.CELLS)
+    args.cells = args.cells or [*world.CELLS, *cluster.CELLS]
     args.seconds = int(args.seconds) if args.seconds >= 1 else args.seconds
     return args
 
@@ -57,7 +62,10 @@ def chosen(args):
 
 
 def run_one(scenario, args, peers, photos, stems):
+    if scenario == "cluster":
+        return cluster.run(args, say)
     if scenario == "render":
+        args.cells = [c for c in args.cells if c in world.CELLS]
         return render.run(args, peers, photos, stems, say)
     if scenario == "hits":
         return hits.run(args, photos, stems, say)
@@ -72,8 +80,10 @@ def main():
     if not world.TUTTI.exists():
         sys.exit(f"error: {world.TUTTI} is missing; run `make bench`, or `cargo build --release -p tutti`, or set BENCH_TUTTI")
     world.WORK.mkdir(parents=True, exist_ok=True)
-    peers = chosen(args)
-    photos, stems = world.make_sources(args.photos)
+    args.photos = str(pathlib.Path(args.photos).resolve())
+    alone = args.scenario == "cluster"
+    peers = [p for p in world.RENDERERS if p.name == "tutti"] if alone else chosen(args)
+    photos, stems = (None, cluster.photos(args.photos)) if alone else world.make_sources(args.photos)
     about = report.machine() | {"photos": len(stems)}
     if about["load_before"] > 0.5:
         say(f"warning: the machine is not quiet (load {about['load_before']:.1f}); figures will be off")
@@ -86,7 +96,8 @@ def main():
         if args.no_report:
             say(report.FORMS[scenario](result))
         else:
-            say(f"written: {report.write(scenario, result, versions, about, command)}")
+            name = "-".join(["cluster", *result["cells"]]) if scenario == "cluster" and len(result["cells"]) == 1 else None
+            say(f"written: {report.write(scenario, result, versions, about, command, name)}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ use tutti_base::clock::MachineTime;
 use tutti_base::rng::SplitMix;
 use tutti_base::{
     BoxFuture, Call, CallError, Clock, Evidence, Lane, Member, NodeId, NodeState, Nodes, Peers, Roles, Tick,
-    Topic, View, Wall,
+    Topic, View, Wall, envelope,
 };
 use tutti_cluster::links::{self, Links};
 use tutti_cluster::{Identity, Token};
@@ -19,10 +19,10 @@ use tutti_control::readers::AUTHORITY;
 use tutti_control::reconcile::{self, Reconciler};
 use tutti_control::roster::{self, ClusterRecord, NodeRecord, Roster, Standing};
 use tutti_control::voters::Rules;
-use tutti_control::{Counts, Journal, Quorum, Readers, SealingKey, Tokens, entry, founding, resealing};
+use tutti_control::{ByRoles, Counts, Journal, Quorum, Readers, SealingKey, Tokens, entry, founding, resealing};
 use tutti_store::replicated::{Outside, RaftConfig, ReplicatedStore, Writing};
 use tutti_store::simulated::SimDisk;
-use tutti_store::{Secret, SecretError, Secrets};
+use tutti_store::{Key, Op, Secret, SecretError, Secrets, Store, StoreError, Txn};
 use tutti_telemetry::Metrics;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -103,8 +103,8 @@ impl World {
         let disk = Arc::new(SimDisk::default());
         let store = ReplicatedStore::open(disk, id, links.clone(), outside, &Metrics::default(), &raft).await;
         let store = store.expect("a store");
-        links.register(Topic::STORE, store.service());
         let roster = Roster::open(store.clone(), clock.clone()).expect("a roster");
+        links.register(Topic::STORE, store.guarded_service(Arc::new(ByRoles(roster.clone()))));
         let readers = Arc::new(Readers::new(roster.clone(), store.clone()));
         let sealing = Arc::new(SealingKey::of(identity));
         let secrets = Secrets::open_shared(store.clone(), sealing, readers, None, clock.clone());
@@ -264,6 +264,12 @@ async fn machines_become_one_cluster_and_its_authority_outlives_the_first() {
     let worker = world.join(&two, "four", Roles::WORKER).await;
     until("the worker reads what it needs", || worker.secrets.get("img").is_ok()).await;
     assert_eq!(worker.secrets.get(AUTHORITY).err(), Some(SecretError::NotForMe(AUTHORITY.into())));
+    // Taken over, it cannot make itself a voter either, to whom the authority would be sealed.
+    let mut mine = worker.roster.by_name("four").expect("it knows itself");
+    mine.roles = Roles::ALL;
+    let op = Op::put(Key::new("nodes", worker.id.0.to_be_bytes()), envelope::seal(&mine));
+    let refused = worker.store.commit(Txn::of([op])).await;
+    assert!(matches!(&refused, Err(StoreError::Invalid(text)) if text.contains("role")), "{refused:?}");
     let (worker_id, one_id) = (worker.id, one.id);
     let removal = two.leaving.remove("four", Force::No, "it was stolen").await.expect("removed");
     assert_eq!(removal.rotate, ["img"]);

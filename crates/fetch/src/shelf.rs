@@ -21,6 +21,7 @@ use tutti_telemetry::Metrics;
 use crate::FileStamp;
 use crate::folders::{Folders, well_formed};
 use crate::wait;
+pub use error::no_folder;
 use counts::Counts;
 use error::ShelfError;
 use place::Draft;

@@ -2,6 +2,7 @@
 //! everything outside is reached over seams, so that the lab runs this very code.
 
 pub mod answer;
+pub mod assets;
 pub mod explain;
 pub mod failures;
 pub mod flight;
@@ -26,12 +27,13 @@ mod share;
 mod wire;
 
 pub use answer::{Answer, CacheNote, Kept, Made, Timing, Whence};
+pub use assets::Assets;
 pub use journey::{Config, Flow, Outside};
 pub use memo::Memo;
 pub use mesh::Alone;
 pub use planned::Planned;
 pub use purge::{Purge, PurgeLog, What};
-pub use seams::{Capacity, Copies, PurgeKeeper, Shelf, Spawn, Task, Tenants, Work};
+pub use seams::{Capacity, Copies, Dated, PurgeKeeper, Shelf, Spawn, Task, Tenants, Work};
 pub use seats::{Dispatching, Intake};
 pub use serve::Answering;
 pub use spread::{Reached, Settled};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
-use tutti_base::{Body, BoxFuture, ContentHash, Context, FileBody, Problem, TenantId, Wall};
-use tutti_fetch::FolderFile;
+use tutti_base::{Body, BoxFuture, ContentHash, Context, FileBody, Kind, Problem, TenantId, Wall};
+use tutti_fetch::{FolderFile, Gone, Removed, ShelfFile, ShelfPage, ShelfQuery};
 use tutti_service::registry::ServiceId;
 use tutti_service::{Output, OwnedInput, Refined, Tenant};
 
@@ -79,15 +79,85 @@ pub trait PurgeKeeper: Send + Sync {
     fn append<'a>(&'a self, purge: &'a Purge) -> BoxFuture<'a, Result<(), Problem>>;
 }
 
-/// This node's own folders of originals, where they may be changed.
+/// When a file that is being written is to be dated: asked once all of it is there.
+pub type Dated = Box<dyn FnOnce() -> Wall + Send>;
+
+/// This node's own folders of originals, where they may be changed. A file of another name is never touched, and nothing
+/// outside of a folder. What fails says for people why, and what they can do.
 pub trait Shelf: Send + Sync {
-    /// Removes the file `path` of the folder `folder` if it was last changed at `at` or before. Must not block long.
+    /// The names of its folders; the unnamed one has the empty name.
+    fn folders(&self) -> Vec<String>;
+    /// A page of a folder's files, without those that `gone` says are deleted. Cancel-safe.
+    fn list(&self, query: ShelfQuery, gone: Gone) -> BoxFuture<'_, Result<ShelfPage, Problem>>;
+    /// Writes `body` as a file, whole or not at all, dated as `dated` says or later: later than what it replaces. On
+    /// stable storage when this returns. Cancel-safe: a dropped write leaves nothing, or the whole file.
+    fn put<'a>(
+        &'a self,
+        folder: &'a str,
+        path: &'a str,
+        body: Body,
+        bytes_max: u64,
+        dated: Dated,
+    ) -> BoxFuture<'a, Result<ShelfFile, Problem>>;
+    /// Removes the file `path` of the folder `folder` if it was last changed at `at` or before. A dropped removal may
+    /// still happen.
+    fn remove<'a>(&'a self, folder: &'a str, path: &'a str, at: Wall) -> BoxFuture<'a, Result<Removed, Problem>>;
+    /// As [`Self::remove`], by itself. Never blocks; called inside the runtime.
     fn remove_older(&self, folder: &str, path: &str, at: Wall);
 }
 
-/// A machine whose folders are nobody's to change.
+/// A machine without folders.
 impl Shelf for () {
+    fn folders(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn list(&self, _query: ShelfQuery, _gone: Gone) -> BoxFuture<'_, Result<ShelfPage, Problem>> {
+        Box::pin(async { Err(no_folders()) })
+    }
+    fn put<'a>(
+        &'a self,
+        _folder: &'a str,
+        _path: &'a str,
+        _body: Body,
+        _bytes_max: u64,
+        _dated: Dated,
+    ) -> BoxFuture<'a, Result<ShelfFile, Problem>> {
+        Box::pin(async { Err(no_folders()) })
+    }
+    fn remove<'a>(&'a self, _: &'a str, _: &'a str, _: Wall) -> BoxFuture<'a, Result<Removed, Problem>> {
+        Box::pin(async { Err(no_folders()) })
+    }
     fn remove_older(&self, _folder: &str, _path: &str, _at: Wall) {}
+}
+
+fn no_folders() -> Problem {
+    Problem::new(Kind::NotFound, "this node has no folder of originals; add one with `--originals`")
+}
+
+/// The folders of a machine.
+impl Shelf for Arc<tutti_fetch::Shelf> {
+    fn folders(&self) -> Vec<String> {
+        tutti_fetch::Shelf::folders(self)
+    }
+    fn list(&self, query: ShelfQuery, gone: Gone) -> BoxFuture<'_, Result<ShelfPage, Problem>> {
+        Box::pin(tutti_fetch::Shelf::list(self, query, gone))
+    }
+    fn put<'a>(
+        &'a self,
+        folder: &'a str,
+        path: &'a str,
+        body: Body,
+        bytes_max: u64,
+        dated: Dated,
+    ) -> BoxFuture<'a, Result<ShelfFile, Problem>> {
+        Box::pin(tutti_fetch::Shelf::put(self, folder, path, body, bytes_max, dated))
+    }
+    fn remove<'a>(&'a self, folder: &'a str, path: &'a str, at: Wall) -> BoxFuture<'a, Result<Removed, Problem>> {
+        Box::pin(tutti_fetch::Shelf::remove(self, folder, path, at))
+    }
+    fn remove_older(&self, folder: &str, path: &str, at: Wall) {
+        tutti_fetch::Shelf::remove_older(self, folder, path, at);
+    }
 }
 
 /// The tenants' settings.

@@ -66,11 +66,16 @@ impl Flow {
                 Ok((Told::Done, Body::empty()))
             }
             Ask::Purges(purges) => {
+                self.forget_looks(&purges);
                 self.take_purges(from, purges).await?;
                 Ok((Told::Done, Body::empty()))
             }
             Ask::Peek(key) => Ok(self.peeked(&key).await),
             Ask::Missing(vector) => Ok((Told::Missing(self.missing_of(&vector)), Body::empty())),
+            Ask::Shelf(ask) => {
+                let shelved = self.shelve(*ask, body.into()).await?;
+                Ok((Told::Shelf(Box::new(shelved)), Body::empty()))
+            }
         }
     }
 

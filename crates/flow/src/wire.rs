@@ -41,6 +41,8 @@ pub(crate) enum Ask {
     Missing(Vector),
     /// The answer that is kept under a key, where it is fresh; nothing is made for it.
     Peek(RequestKey),
+    /// Something of the folders of the one who is asked; the body is the file's to write.
+    Shelf(Box<WireShelf>),
 }
 
 impl Versioned for Ask {
@@ -63,6 +65,8 @@ pub(crate) enum Told {
     Done,
     /// To [`Ask::Missing`].
     Missing(WireMissing),
+    /// To [`Ask::Shelf`].
+    Shelf(Box<WireShelved>),
 }
 
 impl Versioned for Told {
@@ -207,6 +211,35 @@ pub(crate) struct WireMissing {
     /// Whose logs begin after what is missing: everything kept has to count as purged.
     pub(crate) gaps: Vec<NodeId>,
     pub(crate) vector: Vector,
+}
+
+/// What is wanted of a node's folders.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum WireShelf {
+    /// A page of a folder's files.
+    List { folder: String, prefix: String, after: String, limit: u32 },
+    /// Write the body as this file, dated `at_least` or later.
+    Put { folder: String, path: String, at_least: Wall },
+    /// Remove this file if it was last changed at `at` or before.
+    Remove { folder: String, path: String, at: Wall },
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum WireShelved {
+    /// The page, and whether there is more after it.
+    Page { files: Vec<WireFile>, more: bool },
+    /// The file that was written.
+    Written(WireFile),
+    /// The file is not there any more; or it stays, because it was changed later.
+    Removed { stays: bool },
+}
+
+/// One file of a folder.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct WireFile {
+    pub(crate) path: String,
+    pub(crate) stamp: WireStamp,
 }
 
 /// A plan on its way: what the owner needs of it.

@@ -114,10 +114,11 @@ impl Shared {
     }
 }
 
-/// A picture that nobody has asked for before.
+/// A picture that nobody has asked for before: 100,000 of each photo, all of other sizes.
 pub(crate) fn target(serial: u64) -> String {
     let photo = PHOTOS[(serial % PHOTOS.len() as u64) as usize];
-    format!("/image/unsafe/rs:fit:{}:300/cb:{serial}/plain/local:///{photo}.jpg@jpg", 40 + serial % 200)
+    let (width, height) = (40 + serial % 200, 60 + serial / 200 % 500);
+    format!("/image/unsafe/rs:force:{width}:{height}/plain/local:///{photo}.jpg@jpg")
 }
 
 /// The 99th percentile of what those took that were due from `from` until `until`; zero of none.

@@ -152,16 +152,20 @@ impl<'a> Lab<'a> {
         let at_once = load::p99(done, span.went_wrong, span.went_wrong + Duration::from_secs(1));
         println!("  {} requests, {} failed, {at_victim} broke on the victim as front", done.len(), lost.len());
         println!("  p99 before {before:?}, in the first second {at_once:?}");
-        if let Some(within) = fault.normal_within() {
-            let after = load::p99(done, span.went_wrong + within, span.until);
-            let plus = before + Duration::from_millis(self.scenario.normal_plus_ms);
-            let limit = before.mul_f64(self.scenario.normal_times).max(plus);
-            println!("  p99 from {within:?} on {after:?} (limit {limit:?})");
-            if after > limit {
-                complaints.push(format!("p99 is {after:?} from {within:?} after the fault on; limit {limit:?}"));
-            }
-        }
+        complaints.extend(fault.normal_within().and_then(|within| self.is_slow_after(within, before, done, span)));
         complaints
+    }
+
+    /// Whether requests are not as fast again soon enough. What is normal with a node less shows at the end of the fault.
+    fn is_slow_after(&self, within: Duration, before: Duration, done: &[Done], span: &Span) -> Option<String> {
+        let half = span.went_wrong + self.scenario.during() / 2;
+        let soon = load::p99(done, span.went_wrong + within, half);
+        let late = load::p99(done, half, span.until);
+        let normal = before.max(late);
+        let plus = normal + Duration::from_millis(self.scenario.normal_plus_ms);
+        let limit = normal.mul_f64(self.scenario.normal_times).max(plus);
+        println!("  p99 from {within:?} on {soon:?}, at the end {late:?} (limit {limit:?})");
+        (soon > limit).then(|| format!("p99 is {soon:?} from {within:?} after the fault on; limit {limit:?}"))
     }
 }
 

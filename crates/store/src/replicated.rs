@@ -50,6 +50,7 @@ pub use self::config::{
 pub use self::health::ReplicaHealth;
 pub use self::late::late_file;
 pub use self::pen::Writing;
+pub use self::service::Guard;
 pub use self::snapshot::Sealed;
 pub use self::status::{RaftRole, RaftStatus};
 pub use self::vault::wipe;
@@ -161,7 +162,12 @@ impl ReplicatedStore {
 
     /// What answers [`tutti_base::Topic::STORE`].
     pub fn service(&self) -> Arc<dyn Serve> {
-        Arc::new(Service { replica: Arc::downgrade(&self.replica) })
+        Arc::new(Service { replica: Arc::downgrade(&self.replica), guard: None })
+    }
+
+    /// The same, for nodes that `guard` does not trust with everything.
+    pub fn guarded_service(&self, guard: Arc<dyn Guard>) -> Arc<dyn Serve> {
+        Arc::new(Service { replica: Arc::downgrade(&self.replica), guard: Some(guard) })
     }
 
     /// How the store is, now and with every change.

@@ -129,8 +129,8 @@ impl ShelfError {
     }
 }
 
-/// There is no such folder, and which there are.
-pub(crate) fn no_folder(folder: &str, folders: &[String]) -> String {
+/// Says that there is no folder `folder`, and which there are: `folders`.
+pub fn no_folder(folder: &str, folders: &[String]) -> String {
     let names: Vec<String> = folders.iter().map(|name| called(name)).collect();
     let there = if names.is_empty() { "none; add one with `--originals`".to_owned() } else { names.join(", ") };
     format!("there is no {}; there is {there}", called(folder).trim_start_matches("the "))

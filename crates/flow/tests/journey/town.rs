@@ -199,6 +199,20 @@ impl Town {
         self.net.folders.lock().unwrap().insert(NodeId(at as u64 + 1), vec![String::new()]);
     }
 
+    /// Gives the nodes a folder of their own each, which is the unnamed one.
+    pub(crate) fn open_folders(&self, nodes: &[usize]) {
+        for at in nodes {
+            self.hold_folder(*at);
+            self.nodes[*at].shelf.hold();
+        }
+    }
+
+    /// The node is back, as it was.
+    pub(crate) fn revive(&self, at: usize) {
+        self.net.dead.lock().unwrap().remove(&NodeId(at as u64 + 1));
+        self.heal();
+    }
+
     /// The node that makes what is asked for, by the keys of its original.
     pub(crate) fn owners(&self, url: &str) -> Vec<usize> {
         let source = self.nodes[0].plan(url).sources[0].0.prefix();

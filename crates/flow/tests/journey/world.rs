@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use tutti_cache::{
 use tutti_fetch::{Fetch, FetchRequest, Fetched, FileStamp, FolderFile, OriginAnswer};
 use tutti_flow::journey::Degrade;
 use tutti_flow::{
-    Alone, Answer, Capacity, Config, Copies, Flow, Outside, Planned, Purge, PurgeKeeper, Spawn, Task, Tenants, Work,
+    Alone, Answer, Assets, Capacity, Config, Copies, Flow, Outside, Planned, Purge, PurgeKeeper, Spawn, Task, Tenants, Work,
 };
 use tutti_service::plan::Cost;
 use tutti_service::registry::ServiceId;
@@ -31,6 +31,8 @@ use tutti_service::{
     Plan, Registry, Response, Rung, Service, Tenant,
 };
 use tutti_telemetry::Metrics;
+
+use crate::shelf::TestShelf;
 
 /// The one service: `/NAME` transforms the original `http://origin/NAME`, `/folder/NAME` a folder's file; the query
 /// goes into the parameters. `/gather/A,B` gathers two transforms.
@@ -95,17 +97,22 @@ impl Service for Shout {
 }
 
 /// Time that passes when everybody waits.
-pub(crate) struct PausedClock(Instant);
+pub(crate) struct PausedClock {
+    began: Instant,
+    /// How far its calendar is ahead of the others'.
+    pub ahead_ms: AtomicU64,
+}
 
 impl Clock for PausedClock {
     fn now(&self) -> Tick {
-        Tick(self.0.elapsed().as_nanos() as u64)
+        Tick(self.began.elapsed().as_nanos() as u64)
     }
     fn wall(&self) -> Wall {
-        Wall(1_700_000_000_000 + self.0.elapsed().as_millis() as u64)
+        let passed = self.began.elapsed().as_millis() as u64;
+        Wall(1_700_000_000_000 + passed + self.ahead_ms.load(Ordering::SeqCst))
     }
     fn sleep_until(&self, until: Tick) -> BoxFuture<'static, ()> {
-        let at = self.0 + Duration::from_nanos(until.0);
+        let at = self.began + Duration::from_nanos(until.0);
         Box::pin(tokio::time::sleep_until(at))
     }
 }
@@ -165,6 +172,22 @@ impl Fetch for Outdoors {
             let chunks = Box::pin(futures_util::stream::iter([Ok(bytes)]));
             Ok(Fetched::Body(answer, StreamBody { len: None, hash: None, chunks }))
         })
+    }
+}
+
+/// The outdoors with a folder of this node's own, where it has one.
+struct Home(Arc<TestShelf>, Arc<Outdoors>);
+
+impl Fetch for Home {
+    fn fetch<'a>(&'a self, request: &'a FetchRequest) -> BoxFuture<'a, Result<Fetched, Problem>> {
+        match &request.source {
+            Source::Local { path, .. } if self.0.is_open() => {
+                let found = self.0.open(path).map(Fetched::File);
+                let found = found.ok_or_else(|| Problem::new(Kind::NotFound, "not in the folder"));
+                Box::pin(async { found })
+            }
+            _ => self.1.fetch(request),
+        }
     }
 }
 
@@ -330,7 +353,7 @@ impl Copies for TestCopies {
     }
 }
 
-fn file_of(bytes: &[u8]) -> FileBody {
+pub(crate) fn file_of(bytes: &[u8]) -> FileBody {
     let mut file = tempfile::tempfile().expect("a temporary file");
     file.write_all(bytes).and_then(|()| file.seek(SeekFrom::Start(0))).expect("written");
     FileBody { file: Arc::<File>::new(file), offset: 0, len: bytes.len() as u64 }
@@ -366,7 +389,9 @@ impl Tenants for OneTenant {
 
 pub(crate) struct World {
     pub flow: Arc<Flow>,
+    pub assets: Assets,
     pub outdoors: Arc<Outdoors>,
+    pub shelf: Arc<TestShelf>,
     pub engine: Arc<Engine>,
     pub kept: Arc<Kept>,
     pub clock: Arc<PausedClock>,
@@ -399,7 +424,8 @@ impl World {
         let metrics = Metrics::default();
         let (engine, kept) = (Arc::<Engine>::default(), Arc::<Kept>::default());
         outdoors.answer.lock().unwrap().shared = true;
-        let clock = Arc::new(PausedClock(Instant::now()));
+        let clock = Arc::new(PausedClock { began: Instant::now(), ahead_ms: AtomicU64::new(0) });
+        let shelf = Arc::<TestShelf>::default();
         let description = Description {
             name: "shout",
             summary: "upper case",
@@ -412,14 +438,14 @@ impl World {
         let outside = Outside {
             results: Arc::<Kept>::clone(&kept),
             originals: Arc::new(KeptOriginals::default()),
-            fetch: Arc::<Outdoors>::clone(&outdoors),
+            fetch: Arc::new(Home(Arc::clone(&shelf), Arc::clone(&outdoors))),
             copies: Arc::new(TestCopies),
             work: Arc::<Engine>::clone(&engine),
             spawn: Arc::new(OnTokio),
             clock: Arc::<PausedClock>::clone(&clock),
             tenants: Arc::new(OneTenant(Arc::new(Tenant::main()))),
             purges: Arc::new(NoKeeper),
-            shelf: Arc::new(()),
+            shelf: Arc::<TestShelf>::clone(&shelf),
             seed: nodes.view().me.0,
             me: me.into(),
             peers,
@@ -427,7 +453,8 @@ impl World {
         };
         let registry = Registry::new(vec![Arc::new(Shout(description))]);
         let flow = Arc::new(Flow::new(registry, outside, config, &metrics));
-        Self { flow, outdoors, engine, kept, clock, metrics }
+        let assets = Assets::new(Arc::clone(&flow), &metrics);
+        Self { flow, assets, outdoors, shelf, engine, kept, clock, metrics }
     }
 
     pub(crate) fn plan(&self, url: &str) -> Arc<Planned> {

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{mpsc, oneshot};
-use tutti_base::{CallError, NodeId, Tick};
+use tutti_base::{CallError, Kind, NodeId, Tick};
 
 use super::config::{PROPOSAL_BYTES_MAX, PROPOSAL_WRITES_MAX};
 use super::replica::Replica;
 use super::status::RaftStatus;
-use super::types::{Batch, Origin, Outcome, Outcomes, Write};
+use super::types::{Batch, Origin, Outcome, Outcomes, Refused, Write};
 use super::wire::{Answer, Ask};
 use crate::store::{LeaseId, StoreError};
 use crate::work::{Command, Reply};
@@ -107,6 +107,9 @@ impl Replica {
                     Some(Ok(Answer::Write(index, outcome))) => Tried::Done(index, outcome),
                     Some(Ok(Answer::Busy(_))) => Tried::Busy,
                     Some(Ok(Answer::Unsure)) | None => Tried::Unsure,
+                    Some(Err(CallError::Refused(_, problem))) if problem.kind == Kind::Forbidden => {
+                        Tried::Done(0, Err(Refused::Invalid(problem.detail.into())))
+                    }
                     Some(Ok(_) | Err(CallError::Unreachable(_) | CallError::Refused(..))) => Tried::Not,
                     Some(Err(_)) => Tried::Unsure,
                 }
@@ -188,7 +191,7 @@ impl Replica {
         if let Command::Commit(txn) = &write.command
             && let Err(error) = txn.validate()
         {
-            return Answer::Write(0, Err(super::types::Refused::Invalid(error.to_string())));
+            return Answer::Write(0, Err(Refused::Invalid(error.to_string())));
         }
         match self.propose(write, Arc::default()).await {
             Tried::Done(index, outcome) => Answer::Write(index, outcome),

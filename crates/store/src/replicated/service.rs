@@ -15,19 +15,44 @@ use super::types::{LogId, Raft, Types};
 use super::wire::{self, Answer, Ask};
 use crate::store::StoreError;
 
+/// Says what other nodes may do to the store. A node that was taken over does no more than its roles allow.
+pub trait Guard: Send + Sync {
+    /// Whether `node` may write: people are served at it, or it votes.
+    fn may_write(&self, node: NodeId) -> bool;
+    /// Whether `node` may lead or stand for election. A node that is not known here may: this copy may be old.
+    fn may_lead(&self, node: NodeId) -> bool;
+}
+
 /// Answers on the topic of the store.
 pub(crate) struct Service {
     pub(crate) replica: Weak<Replica>,
+    pub(crate) guard: Option<Arc<dyn Guard>>,
+}
+
+impl Service {
+    /// Refuses what the guard does not allow to `from`.
+    fn check(&self, from: NodeId, ask: &Ask) -> Result<(), Problem> {
+        let Some(guard) = &self.guard else { return Ok(()) };
+        let is_allowed = match ask {
+            Ask::Append(_) | Ask::Vote(_) | Ask::PreVote(_) | Ask::Chunk(_) => guard.may_lead(from),
+            Ask::Write(_) | Ask::KeepAlive(_) => guard.may_write(from),
+            Ask::ReadIndex | Ask::Epochs | Ask::Rejoin => true,
+        };
+        let detail = "the roles of that node do not allow this; give it the role front or voter";
+        if is_allowed { Ok(()) } else { Err(Problem::new(Kind::Forbidden, detail)) }
+    }
 }
 
 impl Serve for Service {
     fn serve(&self, from: NodeId, call: Call) -> BoxFuture<'static, Result<Reply, Problem>> {
-        let replica = self.replica.clone();
+        let replica = self.replica.upgrade();
+        let opened = wire::opened::<Ask>(&call.head, &call.body)
+            .map_err(|error| Problem::new(Kind::BadRequest, "not a message of a store").because(error));
+        let checked = opened.and_then(|(epoch, ask)| self.check(from, &ask).map(|()| (epoch, ask)));
         Box::pin(async move {
             let closed = || Problem::new(Kind::Unavailable, "the store of this node was closed");
-            let replica = replica.upgrade().ok_or_else(closed)?;
-            let (epoch, ask) = wire::opened::<Ask>(&call.head, &call.body)
-                .map_err(|error| Problem::new(Kind::BadRequest, "not a message of a store").because(error))?;
+            let replica = replica.ok_or_else(closed)?;
+            let (epoch, ask) = checked?;
             let answer = replica.answer(from, epoch, ask).await;
             let (head, body) = wire::sealed(replica.epoch(), &answer);
             Ok(Reply { head, body: Body::Whole(body) })

@@ -11,12 +11,12 @@ use anyhow::Context;
 use tutti_base::{Clock, Nodes, Peers, Roles, Topic, Wall};
 use tutti_cluster::{Identity, Links};
 use tutti_control::{
-    ClusterRecord, Joining, Journal, Leaving, NodeRecord, Quorum, Readers, Reconciler, Roster, SealingKey, Standing,
+    ByRoles, ClusterRecord, Joining, Journal, Leaving, NodeRecord, Quorum, Readers, Reconciler, Roster, SealingKey, Standing,
     Tokens,
 };
-use tutti_store::replicated::{self, ReplicatedStore, Writing};
+use tutti_store::replicated::{self, ReplicaHealth, ReplicatedStore, Writing};
 use tutti_store::secrets::KeyFile;
-use tutti_store::{RealDisk, Secret, Secrets, Store};
+use tutti_store::{RealDisk, Secret, Secrets, Store, StoreError};
 use tutti_telemetry::Metrics;
 
 use crate::settings::Settings;
@@ -26,6 +26,10 @@ pub(crate) use identity::Origin;
 
 /// A node that has joined waits this long for its copy of the store.
 const COPY_WITHIN: Duration = Duration::from_secs(30);
+/// A repair of the store that failed is tried again after this.
+const REPAIR_AGAIN: Duration = Duration::from_secs(5);
+/// A start waits this long to show the newest state; then it goes on with what it has.
+const NEWEST_WITHIN: Duration = Duration::from_secs(1);
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -75,10 +79,12 @@ impl Member {
         let links = Links::start(config, &identity, outside).await?;
         let known = identity.peers().iter().map(|peer| (peer.id, peer.addresses.clone()));
         links.set_peers(known.collect());
-        let store = open_store(&disk, &identity, &links, clock, metrics).await?;
+        let store = open_store(settings, &disk, &identity, &links, clock, metrics).await?;
         let nodes = start_membership(&identity, &links, clock, metrics);
         let shared: Arc<dyn Store> = Arc::<ReplicatedStore>::clone(&store);
         let roster = Roster::open(Arc::clone(&shared), Arc::clone(clock))?;
+        let guard = Arc::new(ByRoles(Arc::clone(&roster)));
+        links.register(Topic::STORE, store.guarded_service(guard));
         let quorum: Arc<dyn Quorum> = Arc::<ReplicatedStore>::clone(&store);
         let secrets = open_secrets(&disk, &identity, &shared, &roster, &quorum, clock)?;
         let journal = Journal::new(identity.node(), Arc::clone(clock));
@@ -92,6 +98,8 @@ impl Member {
             journal.note("a cluster was founded", "this machine started for the first time");
         }
         wait_for_copy(&roster, &identity, clock).await?;
+        // After a crash the copy may trail for a moment; without a leader it is read as it is.
+        let _ = tokio::time::timeout(NEWEST_WITHIN, store.linearize()).await;
         let members: Arc<dyn Nodes> = Arc::<tutti_cluster::node::Cluster>::clone(&nodes);
         let counts = tutti_control::Counts::register(metrics);
         let member = Self {
@@ -149,6 +157,12 @@ impl Member {
             Arc::clone(clock),
             self.journal.clone(),
         ));
+        tokio::spawn(keep_sound(
+            Arc::clone(&self.store),
+            Arc::clone(&self.roster),
+            Arc::clone(clock),
+            self.journal.clone(),
+        ));
         roster::apply(self, disk);
         tokio::spawn(roster::follow(roster::Following::of(self, disk)));
         let bearing = identity::Bearing {
@@ -189,7 +203,10 @@ impl Member {
     }
 }
 
+/// Opens the store. A damaged file of a node that has peers is put aside: they have a copy, and this node comes back as a
+/// learner. Alone, it is refused, with the way out.
 async fn open_store(
+    settings: &Settings,
     disk: &Arc<RealDisk>,
     identity: &Identity,
     links: &Arc<Links>,
@@ -203,19 +220,43 @@ async fn open_store(
         writing: Writing::OnItsThread,
     };
     let config = Default::default();
-    let open = super::state::patiently(clock, || {
-        ReplicatedStore::open(
-            Arc::<RealDisk>::clone(disk),
-            identity.node(),
-            Arc::clone(&peers),
-            outside(),
-            metrics,
-            &config,
-        )
-    });
-    let store = open.await.context("the store in the data directory could not be opened")?;
-    links.register(Topic::STORE, store.service());
-    Ok(store)
+    let open = || {
+        let (disk, peers) = (Arc::<RealDisk>::clone(disk), Arc::clone(&peers));
+        ReplicatedStore::open(disk, identity.node(), peers, outside(), metrics, &config)
+    };
+    let opened = match super::state::patiently(clock, open).await {
+        Err(StoreError::Open(reason)) if reason.contains(REPAIRABLE) && !identity.peers().is_empty() => {
+            let aside = format!("{}.damaged-{}", tutti_store::FILE, clock.wall().secs());
+            std::fs::rename(settings.data.join(tutti_store::FILE), settings.data.join(&aside))?;
+            tracing::error!(reason, aside, "ALERT: the store's file is damaged; it was put aside, and a copy comes from a peer");
+            open().await
+        }
+        opened => opened,
+    };
+    opened.context("the store in the data directory could not be opened")
+}
+
+/// What the store says of a file that a peer's copy can replace.
+const REPAIRABLE: &str = "repair it from a peer";
+
+/// Makes this node's copy of the store anew from its peers whenever it turns out to be damaged, for ever.
+async fn keep_sound(store: Arc<ReplicatedStore>, roster: Arc<Roster>, clock: Arc<dyn Clock>, journal: Journal) {
+    let mut status = store.status();
+    loop {
+        let now = Arc::clone(&status.borrow_and_update());
+        if let ReplicaHealth::Damaged(reason) = &now.health {
+            let peers: Vec<_> = roster.nodes().iter().map(|node| node.id).filter(|id| *id != now.me).collect();
+            journal.note("the store of this node is damaged; a copy is fetched from a peer", reason.clone());
+            if let Err(error) = store.repair(&peers).await {
+                tracing::error!(%error, "the store of this node could not be repaired; it is tried again");
+                clock.sleep_until(clock.now() + REPAIR_AGAIN).await;
+                continue;
+            }
+        }
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 fn start_membership(
