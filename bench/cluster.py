@@ -32,7 +32,13 @@ def peer_hit(r):
                     + [f"{sum(x['through_peer'] for x in some)} of {sum(x['requests'] for x in some)}"])
     heads = ["connections", "peer hit, us on all nodes", "of it front", "of it owner", "local hit us", "more us", "through a peer"]
     return (f"CPU (user and system, all processes of all three nodes, what they use when idle taken off) for a hit of {r['bytes']} bytes that lies in "
-            f"the memory of its owner. To reach: 100 us on both nodes together.\n\n" + table(heads, rows))
+            f"the memory of its owner. To reach: 100 us on both nodes together.\n\n" + table(heads, rows) + profiles(r))
+
+
+def profiles(r):
+    """What `perf report` says, where it was asked for."""
+    found = next((x["profile"] for x in r["rounds"] if "profile" in x), {})
+    return "".join(f"\n\n{name}:\n\n```text\n" + "\n".join(lines[:40]) + "\n```" for name, lines in found.items())
 
 
 def remote_render(r):
@@ -40,12 +46,12 @@ def remote_render(r):
     for way in ("same", "there", "moved again", "moved"):
         some = [x[way] for x in r["rounds"]]
         made = sorted({m for x in some for m in x["made"]})
-        rows.append([way, spread((x["cpu_ms"] for x in some)), sum(x["renders"] for x in some), ", ".join(made)])
+        rows.append([way, spread((x["cpu_ms"] for x in some)), spread((x["engines_ms"] for x in some)), sum(x["renders"] for x in some), ", ".join(made)])
     more = [f"- original there: {spread((x['there_more_pct'] for x in r['rounds']), 1)} % more (to reach: 5)",
             f"- a third node that has been given the original before: {spread((x['away_more_pct'] for x in r['rounds']), 1)} % more",
             f"- moving the original: {spread(x['moved_us_per_kb'] for x in r['rounds'])} us a kB (to reach: 1.5), "
             f"{spread((x['kilobytes'] for x in r['rounds']), 0)} kB each"]
-    heads = ["where", "CPU ms a render, all nodes", "renders", "made by"]
+    heads = ["where", "CPU ms a render, all nodes", "of it engines", "renders", "made by"]
     return table(heads, rows) + "\n\n" + "\n".join(more)
 
 

@@ -11,10 +11,12 @@ from statistics import median
 
 from asker import Asker, percentile
 from nodes import ADMIN, ALL_ROLES, HTTP, Cluster
-from peers import WORK
+from peers import TUTTI, WORK
 
 PEER_KEYS, PEER_BYTES = 1500, 20_000
+PEER_CONNECTIONS = (1, 8, 64)
 RENDERS = {"originals": 60, "variants": 3}
+TOLD = ("tutti_flow_originals_total", "tutti_cluster_link_sent_bytes_total", "tutti_flow_passed_over_total", "tutti_worker_engine")
 MADE = re.compile(rb'made;desc="([^"]+)"')
 
 
@@ -78,7 +80,7 @@ def peer_hit(args, say):
         photo, front, owner = pick(cluster, photos_of(args.photos))
         options, size = of_size(owner, photo, PEER_BYTES)
         for number in range(args.rounds):
-            for connections in (1, 8):
+            for connections in PEER_CONNECTIONS:
                 salt = random.getrandbits(30)
                 targets = [image(photo, f"{options}/cb:{salt}x{n}") for n in range(keys)]
                 asked(cluster, owner, targets, 8, [0, 0, 0])
@@ -94,12 +96,13 @@ def peer_hit(args, say):
                 one = {
                     "connections": connections, "requests": len(done), "local_us": sum(local), "peer_us": sum(peer),
                     "extra_us": sum(peer) - sum(local), "front_us": peer[at(front)], "owner_us": peer[at(owner)],
+                    "looked_again": sum(b"original;dur" in d.head for d in done),
                     "through_peer": sum(b"through;desc=" in d.head and b"; hit" in d.head for d in done),
                     "p50_ms": 1000 * percentile([d.took for d in done], 0.5), "idle_cores": sum(idle),
                 }
                 rounds.append(one)
                 say(f"peer-hit: round {number + 1}, {connections} connections: local {one['local_us']:.0f} us, peer {one['peer_us']:.0f} us "
-                    f"(front {one['front_us']:.0f}, owner {one['owner_us']:.0f}), {one['through_peer']} of {one['requests']} through a peer")
+                    f"(front {one['front_us']:.0f}, owner {one['owner_us']:.0f}), {one['through_peer']} of {one['requests']} through a peer, {one['looked_again']} looked at the original again")
                 if args.profile and number == 0 and connections == 8:
                     one["profile"] = profile(cluster, front, owner, photo, options)
     return {"bytes": size, "options": options, "rounds": rounds}
@@ -108,24 +111,62 @@ def peer_hit(args, say):
 def profile(cluster, front, owner, photo, options):
     """Where the CPU of peer hits goes on each of both: the text of `perf report`."""
     salt, said = random.getrandbits(30), {}
-    targets = [image(photo, f"{options}/cb:{salt}x{n}") for n in range(8000)]
+    targets = [image(photo, f"{options}/cb:{salt}x{n}") for n in range(3000)]
     asked(cluster, owner, targets, 8, [0, 0, 0])
     time.sleep(1)
+    for name, node in (("front", front), ("owner", owner)):
+        said[f"{name} calls a hit"] = calls(front, node, targets)
     running = {}
+    salt = random.getrandbits(30)
+    targets = [image(photo, f"{options}/cb:{salt}x{n}") for n in range(3000)]
+    asked(cluster, owner, targets, 8, [0, 0, 0])
     for name, node in (("front", front), ("owner", owner)):
         out = cluster.folder / f"perf-{name}"
         command = ["perf", "record", "-e", "cpu-clock", "-F", "2500", "-g", "-o", str(out), "-p", str(node.server.pid)]
         running[name] = out, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(1)
-    asked(cluster, front, targets, 8, [0, 0, 0])
+    _, done = asked(cluster, front, targets + targets, 8, [0, 0, 0])
+    said["looked at the original again"] = [str(sum(b"original;dur" in d.head for d in done))]
     for name, (out, process) in running.items():
         process.send_signal(2)
         process.wait(30)
-        for kind, more in (("flat", ["--no-children"]), ("cum", ["--children"])):
-            report = subprocess.run(["perf", "report", "-i", str(out), "--stdio", "-g", "none", "--percent-limit", "0.7", *more],
+        said[f"{name} parts"] = parts(out)
+        for kind, more in (("threads", ["--no-children", "--sort", "comm,dso"]), ("flat", ["--no-children", "--sort", "symbol"]),
+                           ("cum", ["--children", "--sort", "symbol"])):
+            report = subprocess.run(["perf", "report", "-i", str(out), "--stdio", "-g", "none", "--percent-limit", "0.5", *more],
                                     stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
-            said[f"{name} {kind}"] = [line.rstrip() for line in report.splitlines() if line.strip() and not line.startswith("#")][:70]
+            said[f"{name} {kind}"] = [line.rstrip() for line in report.splitlines() if line.strip() and not line.startswith("#")][:150]
     return said
+
+
+def calls(front, node, targets):
+    """System calls and context switches of `node` for each hit."""
+    events = ["raw_syscalls:sys_enter", "context-switches", "cpu-migrations", "page-faults"]
+    counter = subprocess.Popen(["perf", "stat", "-x", ";", "-e", ",".join(events), "-p", str(node.server.pid)], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, text=True)
+    time.sleep(0.5)
+    asker = Asker([(front.host, HTTP)], 8)
+    done = asker.all(targets)
+    asker.close()
+    counter.send_signal(2)
+    rows = [line.split(";") for line in counter.communicate(timeout=30)[1].splitlines()]
+    return [f"{int(r[0]) / len(done):.1f} {r[2]}" for r in rows if r[0].isdigit()]
+
+
+def parts(out):
+    """Samples by the part that runs: crates of the binary, libc, the kernel; in percent."""
+    text = subprocess.run(["perf", "report", "-i", str(out), "--stdio", "-g", "none", "--no-children", "--percent-limit", "0", "--sort", "dso,symbol"],
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    sums = {}
+    for line in text.splitlines():
+        found = re.match(r"\s+([\d.]+)%\s+(\S+)\s+\[.\] (.*)", line)
+        if found:
+            share, dso, symbol = float(found[1]), found[2], found[3].strip()
+            crate = re.search(r"([a-z][a-z0-9_]*)::", symbol)
+            name = dso if dso != TUTTI.name else crate[1] if crate and crate[1] not in ("core", "alloc", "std") else next(
+                (m for m in re.findall(r"([a-z][a-z0-9_]*)::", symbol) if m not in ("core", "alloc", "std")), crate[1] if crate else symbol[:24])
+            sums[name] = sums.get(name, 0) + share
+    return [f"{share:5.1f} %  {name}" for name, share in sorted(sums.items(), key=lambda one: -one[1])[:25]]
 
 
 # A render on another node.
@@ -150,9 +191,14 @@ def only_worker(cluster, which):
 
 
 def rendered(cluster, targets, idle):
+    before = [n.labelled() for n in cluster.nodes]
+    engines = sum(n.engine_cpu() for n in cluster.nodes)
     used, done = asked(cluster, cluster.nodes[0], targets, 2, idle)
+    engines = 1000 * (sum(n.engine_cpu() for n in cluster.nodes) - engines) / len(done)
+    counts = {n.name: {k: v - b.get(k, 0) for k, v in n.labelled().items() if k.startswith(TOLD) and v > b.get(k, 0)}
+              for n, b in zip(cluster.nodes, before)}
     makers = [m[1].decode() if (m := MADE.search(d.head)) else "?" for d in done]
-    return {"cpu_ms": sum(used) / 1000, "renders": len(done), "made": {m: makers.count(m) for m in set(makers)},
+    return {"cpu_ms": sum(used) / 1000, "engines_ms": engines, "each_ms": [u / 1000 for u in used], "counts": counts, "renders": len(done), "made": {m: makers.count(m) for m in set(makers)},
             "hits": sum(b"; hit" in d.head for d in done)}
 
 
@@ -187,10 +233,11 @@ def remote_round(cluster, folder, sources, count, variants, number, idle, say):
         else:
             (folder / name).unlink()
     kilobytes = sum((folder / n).stat().st_size for n in mine) / 1000 / len(mine)
-    serial = iter(range(1, 200))
+    # Every picture is another one, and no way gets larger ones: widths are dealt out.
+    widths_left, serial = random.sample(range(440, 460), 20), iter(range(1, 200))
 
     def targets(times):
-        widths = [400 + next(serial) for _ in range(times)]
+        widths = [widths_left.pop() for _ in range(times)]
         return [image(name, f"rs:fit:{w}:{w}") for w in widths for name in mine]
 
     only_worker(cluster, "n1")
@@ -208,6 +255,9 @@ def remote_round(cluster, folder, sources, count, variants, number, idle, say):
             one["moved"] = rendered(cluster, targets(1), idle)
             one["moved again"] = rendered(cluster, targets(variants), idle)
         else:
+            # A folder's file is copied to a node when it is first needed there: this pass does not count.
+            asked(cluster, first, targets(1), 2, [0, 0, 0])
+            time.sleep(1)
             one[way] = rendered(cluster, targets(variants), idle)
     one["there_more_pct"] = 100 * (one["there"]["cpu_ms"] / one["same"]["cpu_ms"] - 1)
     one["away_more_pct"] = 100 * (one["moved again"]["cpu_ms"] / one["same"]["cpu_ms"] - 1)

@@ -113,13 +113,17 @@ class Node:
             raise RuntimeError(f"{words} on {self.name}: {done.stderr.strip()}")
         return json.loads(done.stdout) if done.stdout.strip() else None
 
+    def labelled(self):
+        """Each metric with its labels."""
+        lines = self.get("/metrics", port=METRICS)[2].decode().splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
+
     def metrics(self):
         """Each metric's sum over its labels."""
         sums = {}
-        for line in self.get("/metrics", port=METRICS)[2].decode().splitlines():
-            if line and not line.startswith("#"):
-                name, value = line.rsplit(" ", 1)
-                sums[name.split("{")[0]] = sums.get(name.split("{")[0], 0.0) + float(value)
+        for name, value in self.labelled().items():
+            sums[name.split("{")[0]] = sums.get(name.split("{")[0], 0.0) + value
         return sums
 
     def pids(self):

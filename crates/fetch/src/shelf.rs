@@ -21,9 +21,9 @@ use tutti_telemetry::Metrics;
 use crate::FileStamp;
 use crate::folders::{Folders, well_formed};
 use crate::wait;
-pub use error::no_folder;
 use counts::Counts;
 use error::ShelfError;
+pub use error::no_folder;
 use place::Draft;
 
 /// Lists, writes and removals under way at once. Each may hold a thread until the file system answers.
@@ -222,7 +222,9 @@ impl Shelf {
                     draft = self.write(folder, draft, piece).await?;
                 }
                 if stream.len.is_some_and(|announced| announced != len) {
-                    return Err(ShelfError::Body(tutti_base::BodyError::Broken(format!("after {len} bytes"))));
+                    return Err(ShelfError::Body(tutti_base::BodyError::Broken(format!(
+                        "after {len} bytes"
+                    ))));
                 }
                 Ok(draft)
             }

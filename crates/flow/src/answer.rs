@@ -120,7 +120,7 @@ impl CacheNote {
     pub(crate) fn from_word(word: &str) -> Option<Self> {
         use CacheNote::{Bypass, Collapsed, Hit, Miss, Renewed, Stale, Stored};
         if let Some(rung) = word.strip_prefix("degraded-") {
-            return crate::wire::known(rung).ok().map(CacheNote::Degraded);
+            return Some(CacheNote::Degraded(crate::wire::known(rung)));
         }
         [Hit, Stale, Stored, Miss, Collapsed, Renewed, Bypass].into_iter().find(|note| note.word() == word)
     }

@@ -30,6 +30,8 @@ use crate::{Flow, What};
 
 /// Originals on their way to another node at once; each is held in memory.
 pub const MOVING_MAX: i64 = 4;
+/// The longest original that is written at another node, in bytes: what a call takes along.
+pub const MOVED_BYTES_MAX: u64 = 128 << 20;
 /// A holder that has not said what it has after this long counts as away.
 const LOOK_WITHIN: Duration = Duration::from_secs(2);
 /// A holder lists a page within this.
@@ -101,7 +103,11 @@ pub struct Assets {
 impl Assets {
     /// Those of `flow`'s cluster. Registers its metrics, so make one a process.
     pub fn new(flow: Arc<Flow>, metrics: &Metrics) -> Self {
-        metrics.limit("flow_assets_moving", "Originals on their way to another node at once", MOVING_MAX as u64);
+        metrics.limit(
+            "flow_assets_moving",
+            "Originals on their way to another node at once",
+            MOVING_MAX as u64,
+        );
         let help = "Originals listed, written and removed over the cluster, or failed to be";
         Self {
             flow,
@@ -211,9 +217,10 @@ impl Assets {
             let detail = format!("{MOVING_MAX} originals are on their way to other nodes already; try again");
             return Err(Problem::new(Kind::Overloaded, detail).retry_after(Duration::from_secs(1)));
         };
-        let most = self.bytes_max();
+        let most = self.bytes_max().min(MOVED_BYTES_MAX);
         let bytes = self.flow.outside.copies.read(body, most).await.map_err(|error| {
-            let detail = format!("the original is longer than {most} bytes, or did not arrive whole: {error}");
+            let detail =
+                format!("the original is longer than {most} bytes, or did not arrive whole: {error}");
             Problem::new(Kind::Unprocessable, detail).about("body")
         })?;
         let view = self.flow.mesh.view();
@@ -501,19 +508,34 @@ mod tests {
 
     #[test]
     fn what_all_hold_is_one_and_the_newest_counts() {
-        let pages = vec![page("two", &[("a", 1, 5), ("b", 1, 5)], false), page("one", &[("a", 2, 5), ("b", 3, 6)], false)];
+        let pages = vec![
+            page("two", &[("a", 1, 5), ("b", 1, 5)], false),
+            page("one", &[("a", 2, 5), ("b", 3, 6)], false),
+        ];
         let (files, more) = merge(pages, 10);
         assert!(!more);
         assert_eq!(paths(&files), ["a", "b"]);
-        assert_eq!((files[0].nodes.join(","), files[0].modified, files[0].conflict), ("one,two".into(), Wall(2), false));
+        assert_eq!(
+            (files[0].nodes.join(","), files[0].modified, files[0].conflict),
+            ("one,two".into(), Wall(2), false)
+        );
         assert_eq!((files[1].bytes, files[1].conflict), (6, true));
     }
 
     #[test]
     fn a_list_ends_where_the_shortest_page_does() {
-        let pages = || vec![page("one", &[("a", 1, 1), ("c", 1, 1)], true), page("two", &[("b", 1, 1), ("d", 1, 1)], false)];
+        let pages = || {
+            vec![
+                page("one", &[("a", 1, 1), ("c", 1, 1)], true),
+                page("two", &[("b", 1, 1), ("d", 1, 1)], false),
+            ]
+        };
         let (files, more) = merge(pages(), 10);
-        assert_eq!((paths(&files), more), (vec!["a", "b", "c"], true), "one may hold something between c and d");
+        assert_eq!(
+            (paths(&files), more),
+            (vec!["a", "b", "c"], true),
+            "one may hold something between c and d"
+        );
         let (files, more) = merge(pages(), 2);
         assert_eq!((paths(&files), more), (vec!["a", "b"], true));
         let (files, more) = merge(vec![page("one", &[("a", 1, 1)], false)], 1);

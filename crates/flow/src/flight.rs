@@ -94,6 +94,12 @@ where
         )
     }
 
+    /// Whether one of `key` is under way, for those who need not wait for it.
+    pub(crate) fn is_under_way(&self, key: &K) -> bool {
+        let aloft = self.aloft.lock().unwrap_or_else(PoisonError::into_inner);
+        aloft.get(key).is_some_and(|found| found.landing.upgrade().is_some())
+    }
+
     /// How many are under way.
     pub fn len(&self) -> usize {
         self.aloft.lock().unwrap_or_else(PoisonError::into_inner).len()

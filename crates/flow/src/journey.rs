@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tracing::Instrument;
 use tutti_base::{
-    Body, BoxFuture, Clock, Context, Deadline, Fault, Kind, Nodes, Peers, Problem, RequestKey, SourceKey, Tick,
-    Wall,
+    Body, BoxFuture, Clock, Context, Deadline, Fault, Kind, Nodes, Peers, Problem, RequestKey, SourceKey,
+    Tick, Wall,
 };
 use tutti_cache::{Entry, Originals, Results};
 use tutti_dispatch::Limits;
@@ -24,7 +24,8 @@ use crate::meter::{Counted, Meter};
 use crate::originals::{Desk, RECHECKS_MAX, Wanted};
 use crate::seats::Seats;
 use crate::{
-    Answer, CacheNote, Copies, Kept, Made, Planned, PurgeKeeper, PurgeLog, Shelf, Spawn, Tenants, Timing, Whence, Work,
+    Answer, CacheNote, Copies, Kept, Made, Planned, PurgeKeeper, PurgeLog, Shelf, Spawn, Tenants, Timing,
+    Whence, Work,
 };
 
 /// A folder's file is looked at again this long after it was last found unchanged.
@@ -157,15 +158,9 @@ impl Flow {
         metrics.limit("original_bytes", "Bytes of one original", config.original_bytes_max);
         metrics.limit("flow_refreshes", "Stale answers made anew at once", REFRESHES_MAX as u64);
         metrics.limit("flow_rechecks", "Files read at once to check what is kept", RECHECKS_MAX as u64);
-        let mesh =
-            Arc::new(Mesh::new(Arc::clone(&outside.peers), Arc::clone(&outside.nodes), metrics));
-        let desk = Desk::new(
-            &outside,
-            Arc::clone(&purges),
-            Arc::clone(&failures),
-            Arc::clone(&mesh),
-            meter.clone(),
-        );
+        let mesh = Arc::new(Mesh::new(Arc::clone(&outside.peers), Arc::clone(&outside.nodes), metrics));
+        let desk =
+            Desk::new(&outside, Arc::clone(&purges), Arc::clone(&failures), Arc::clone(&mesh), meter.clone());
         let seats = Seats::new(Arc::clone(&mesh), Arc::clone(&outside.clock), outside.seed, metrics);
         Self {
             registry,
@@ -210,7 +205,7 @@ impl Flow {
         let entry = self.outside.results.resident(key)?;
         let fresh = now < entry.binding.fresh_until
             && !planned.expired(now)
-            && self.purges.is_settled()
+            && self.purges.is_settled(self.outside.clock.now())
             && self.purges.spares(&entry, key)
             && !(planned.in_folders && now.since(entry.originals_checked()) > FOLDER_CHECK_EVERY);
         fresh.then_some(entry)
@@ -275,7 +270,7 @@ impl Flow {
 
     /// What is kept for `key` and has survived all purges, and whether it may be served as it is.
     async fn look_up(&self, planned: &Planned, key: &RequestKey, context: &Context) -> Option<Found> {
-        self.purges.until_settled().await;
+        self.purges.until_settled(&*self.outside.clock).await;
         let entry = self.outside.results.find(key).instrument(tracing::debug_span!("flow.look_up")).await?;
         if !self.purges.spares(&entry, key) {
             self.outside.results.forget(key);
@@ -295,7 +290,12 @@ impl Flow {
     }
 
     /// Whether what another node has kept is still made of what the folders have now.
-    pub(crate) async fn is_current(&self, planned: &Planned, entry: &Entry, until: &crate::flight::Until) -> bool {
+    pub(crate) async fn is_current(
+        &self,
+        planned: &Planned,
+        entry: &Entry,
+        until: &crate::flight::Until,
+    ) -> bool {
         let is_recent = self.outside.clock.wall().since(entry.originals_checked()) <= FOLDER_CHECK_EVERY;
         is_recent || self.folders_unchanged(planned, entry, until.deadline()).await
     }
@@ -380,14 +380,22 @@ impl Flow {
         until: crate::flight::Until,
         context: Context,
     ) -> Result<Landed, Problem> {
-        let context = Context { deadline: until.deadline(), ..context };
         let old = self.look_up(&planned, &key, &context).await;
         if let Some(Found { entry, current: Current::Yes }) = old {
             let whence = self.whence_of(&entry);
             return Ok(Landed { entry, note: CacheNote::Hit, timing: Timing::default(), shared: true, whence });
         }
         let old = old.map(|found| found.entry);
-        self.fly_boxed(planned, key, old, context).await
+        loop {
+            let deadline = until.deadline();
+            let context = Context { deadline, ..context.clone() };
+            let made = self.fly_boxed(Arc::clone(&planned), key, old.clone(), context).await;
+            // Who joined meanwhile may wait longer.
+            let is_extended = deadline.passed(self.outside.clock.now()) && until.deadline() > deadline;
+            if !(is_extended && matches!(&made, Err(problem) if problem.kind == Kind::Timeout)) {
+                return made;
+            }
+        }
     }
 
     /// [`Self::fly`] here. Boxed, because a flight that asks owners may end in one that makes.

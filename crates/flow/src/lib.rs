@@ -21,6 +21,7 @@ pub mod seats;
 pub mod serve;
 pub mod spread;
 
+mod look;
 mod owner;
 mod run;
 mod share;

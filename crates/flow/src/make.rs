@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use tutti_base::{
-    Body, BoxFuture, Clock, ContentHash, Context, KeptBody, Kind, Problem, RequestKey,
-    ResultKey, Tick, Wall,
+    Body, BoxFuture, Clock, ContentHash, Context, KeptBody, Kind, Problem, RequestKey, ResultKey, Tick, Wall,
 };
 use tutti_cache::{Binding, Entry, ResultMeta};
 use tutti_dispatch::Shortage;
@@ -262,9 +261,14 @@ impl Flow {
         let name = self.registry.get(outer.service).describe().name;
         let planned = Arc::new(Planned::new(outer.service, name, outer.tenant.clone(), plan));
         let tags: Vec<String> = planned.sources.iter().map(|(key, _)| source_tag(key)).collect();
-        let (body, shared) = match self.answer(planned, context).await {
-            Answer::Kept(kept) => (Body::from(kept.entry.body.clone()), true),
-            Answer::Made(made) => (made.body, made.storable || matches!(made.cache, CacheNote::Bypass)),
+        let before = self.purges.newest();
+        let (body, shared, purge_seen) = match self.answer(planned, context).await {
+            Answer::Kept(kept) => {
+                (Body::from(kept.entry.body.clone()), true, kept.entry.purge_checked().min(before))
+            }
+            Answer::Made(made) => {
+                (made.body, made.storable || matches!(made.cache, CacheNote::Bypass), before)
+            }
             Answer::Problem(problem, ..) => return Err(problem),
         };
         let unreadable =
@@ -272,7 +276,7 @@ impl Flow {
         let bytes = self.outside.copies.read(body, PASSED_BYTES_MAX).await.map_err(unreadable)?;
         let hash = ContentHash::of(&bytes);
         let body = self.outside.copies.file(bytes).await.map_err(unreadable)?;
-        Ok(Original { hash, body, tags, fresh_until: None, shared, stale: false, strict: false })
+        Ok(Original { hash, body, tags, fresh_until: None, shared, stale: false, strict: false, purge_seen })
     }
 
     fn facts_of(&self, originals: &[Original], making: &Making<'_>) -> Result<Vec<Facts>, Problem> {
@@ -292,7 +296,12 @@ impl Flow {
     }
 
     /// Remembers that an input is to blame, where it is.
-    pub(crate) fn note_input(&self, problem: Problem, originals: &[Original], making: &Making<'_>) -> Problem {
+    pub(crate) fn note_input(
+        &self,
+        problem: Problem,
+        originals: &[Original],
+        making: &Making<'_>,
+    ) -> Problem {
         if problem.of_input
             && let [only] = originals
         {
@@ -318,7 +327,11 @@ impl Flow {
         Some(Landed { entry, note, timing: watch.timing.clone(), shared: true, whence })
     }
 
-    pub(crate) async fn pass_through(&self, originals: &[Original], media: String) -> Result<Output, Problem> {
+    pub(crate) async fn pass_through(
+        &self,
+        originals: &[Original],
+        media: String,
+    ) -> Result<Output, Problem> {
         let Some(first) = originals.first() else {
             return Err(Problem::new(Kind::Internal, "nothing to pass through"));
         };
@@ -383,6 +396,8 @@ impl Flow {
         purge_seen: u64,
     ) -> Binding {
         let now = self.outside.clock.wall();
+        // An original may have been on its way before this began.
+        let purge_seen = originals.iter().map(|original| original.purge_seen).fold(purge_seen, u64::min);
         let policy = &making.planned.plan.cache;
         let fresh_for = fresh_for(policy.lifetime, originals, now, making.degraded.is_some());
         let fresh_until = now + fresh_for;

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tutti_base::envelope;
 use tutti_base::{
-    Body, Call, CallError, ContentHash, Evidence, FileBody, Kind, Lane, Member, NodeId, NodeState, Nodes, Peers,
-    Problem, Report, RequestKey, Roles, Topic, View,
+    Body, Call, CallError, ContentHash, Evidence, Kind, Lane, Member, NodeId, NodeState, Nodes,
+    Peers, Problem, Report, RequestKey, Roles, Tick, Topic, View,
 };
 use tutti_telemetry::Metrics;
 
+use crate::originals::Original;
 use crate::seats::Intake;
 use crate::wire::{Ask, Told};
 
@@ -19,6 +20,8 @@ use crate::wire::{Ask, Told};
 pub const COPIES: usize = 2;
 /// From this ask for the same answer on, a node that does not own it keeps it too.
 pub const KEPT_FROM_ASK: u8 = 3;
+/// After members came or went, owners look for this long at what the others have before they make anything.
+pub const UNSTEADY_FOR: Duration = Duration::from_secs(3600);
 /// Answers of other owners whose asks are counted; then counting begins anew.
 pub const ASKS_MAX: usize = 16_384;
 /// Originals whose places on other nodes are remembered; then remembering begins anew.
@@ -30,9 +33,11 @@ pub const COPYING_MAX: i64 = 32;
 pub struct Mesh {
     peers: Arc<dyn Peers>,
     nodes: Arc<dyn Nodes>,
-    lent: Mutex<HashMap<ContentHash, (usize, FileBody)>>,
+    lent: Mutex<HashMap<ContentHash, (usize, Original)>>,
     asks: Mutex<HashMap<RequestKey, u8>>,
     placed: Mutex<HashSet<(NodeId, ContentHash)>>,
+    /// The generation of the view that was seen last, and when it was new.
+    changed: Mutex<(u64, Tick)>,
 }
 
 /// Who holds a named folder.
@@ -44,6 +49,16 @@ pub struct Holders {
     pub others: Vec<NodeId>,
     /// The names of those that are away.
     pub away: Vec<String>,
+    /// The names of nodes that are away and of which is not known what they hold: nothing was heard of them since this
+    /// node started.
+    pub unknown: Vec<String>,
+}
+
+impl Holders {
+    /// The names of all that may hold it and are away.
+    pub(crate) fn absent(&self) -> Vec<String> {
+        self.away.iter().chain(&self.unknown).cloned().collect()
+    }
 }
 
 impl Mesh {
@@ -51,7 +66,7 @@ impl Mesh {
     pub fn new(peers: Arc<dyn Peers>, nodes: Arc<dyn Nodes>, metrics: &Metrics) -> Self {
         metrics.limit("flow_asks_counted", "Answers of other owners whose asks are counted", ASKS_MAX as u64);
         metrics.limit("flow_copying", "Second copies under way at once", COPYING_MAX as u64);
-        Self { peers, nodes, lent: Mutex::default(), asks: Mutex::default(), placed: Mutex::default() }
+        Self { peers, nodes, lent: Mutex::default(), asks: Mutex::default(), placed: Mutex::default(), changed: Mutex::default() }
     }
 
     /// Who is there.
@@ -76,15 +91,31 @@ impl Mesh {
         tutti_placement::owners(key, &nodes, COPIES)
     }
 
+    /// Whether members came or went lately: another owner may then have what this one lacks.
+    pub(crate) fn is_unsteady(&self, now: Tick) -> bool {
+        let generation = self.view().generation;
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if changed.0 != generation || changed.1 == Tick::default() {
+            *changed = (generation, now);
+        }
+        now.since(changed.1) <= UNSTEADY_FOR
+    }
+
     /// Who holds the folder `name`.
     pub fn holders(&self, name: &str) -> Holders {
         let view = self.view();
         let mut holders = Holders::default();
-        for member in view.members.iter().filter(|member| member.load.folders.iter().any(|held| held == name)) {
-            match member.state {
-                _ if member.id == view.me => holders.me = true,
-                NodeState::Up | NodeState::Draining => holders.others.push(member.id),
-                NodeState::Suspect | NodeState::Down => holders.away.push(member.name.to_string()),
+        for member in &view.members {
+            let is_away = matches!(member.state, NodeState::Suspect | NodeState::Down);
+            let is_holder = member.load.folders.iter().any(|held| held == name);
+            match is_holder {
+                true if member.id == view.me => holders.me = true,
+                true if is_away => holders.away.push(member.name.to_string()),
+                true => holders.others.push(member.id),
+                false if is_away && member.id != view.me && member.load.sequence == 0 => {
+                    holders.unknown.push(member.name.to_string());
+                }
+                false => {}
             }
         }
         holders
@@ -130,15 +161,20 @@ impl Mesh {
         self.nodes.hear(node, report);
     }
 
-    /// Lends `body` to peers by its hash until the loan is dropped.
-    pub(crate) fn lend(self: &Arc<Self>, hash: ContentHash, body: &FileBody) -> Loan {
-        self.lent().entry(hash).or_insert_with(|| (0, body.clone())).0 += 1;
-        Loan { mesh: Arc::clone(self), hash }
+    /// Lends an original to peers by its hash until the loan is dropped. Who takes it learns whether it may keep it: where
+    /// the same bytes are lent more than once, by the strictest of their names.
+    pub(crate) fn lend(self: &Arc<Self>, original: &Original) -> Loan {
+        let mut lent = self.lent();
+        let (loans, first) = lent.entry(original.hash).or_insert_with(|| (0, original.clone()));
+        *loans += 1;
+        first.shared &= original.shared;
+        first.purge_seen = first.purge_seen.min(original.purge_seen);
+        Loan { mesh: Arc::clone(self), hash: original.hash }
     }
 
     /// What is lent under `hash`.
-    pub(crate) fn borrowed(&self, hash: &ContentHash) -> Option<FileBody> {
-        self.lent().get(hash).map(|(_, body)| body.clone())
+    pub(crate) fn borrowed(&self, hash: &ContentHash) -> Option<Original> {
+        self.lent().get(hash).map(|(_, original)| original.clone())
     }
 
     /// Counts one more ask for `key`, which others own: whether it is asked for so often that it should be kept here.
@@ -170,7 +206,7 @@ impl Mesh {
         self.placed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lent(&self) -> MutexGuard<'_, HashMap<ContentHash, (usize, FileBody)>> {
+    fn lent(&self) -> MutexGuard<'_, HashMap<ContentHash, (usize, Original)>> {
         self.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -217,7 +253,11 @@ impl Nodes for Alone {
 }
 
 impl Peers for Alone {
-    fn call(&self, to: NodeId, _call: Call) -> tutti_base::BoxFuture<'_, Result<tutti_base::Reply, CallError>> {
+    fn call(
+        &self,
+        to: NodeId,
+        _call: Call,
+    ) -> tutti_base::BoxFuture<'_, Result<tutti_base::Reply, CallError>> {
         Box::pin(async move { Err(CallError::Unreachable(to)) })
     }
     fn cast(&self, _to: NodeId, _topic: Topic, _head: Bytes) {}

@@ -29,7 +29,8 @@ pub struct Meter {
     pub refreshes_skipped: Counter,
     /// `tutti_flow_rechecks`: files being read only to find out whether what is kept of them is still good.
     pub rechecks: Gauge,
-    /// `tutti_flow_originals_total{reason}`: how originals were had: `kept`, `fetched`, `unchanged`, `stale`, `folder`.
+    /// `tutti_flow_originals_total{reason}`: how originals were had: `kept`, `fetched`, `unchanged`, `stale`, `folder`,
+    /// `peer`; `moved` for a job's inputs that came along with it, `overtaken` for what a purge overtook on its way.
     pub originals: Family<Reason, Counter>,
     /// `tutti_flow_passed_over_total`: owners that did not answer and were passed over.
     pub passed_over: Counter,
@@ -39,6 +40,8 @@ pub struct Meter {
     pub remote_runs: Family<Reason, Counter>,
     /// `tutti_flow_copying`: second copies under way.
     pub copying: Gauge,
+    /// `tutti_flow_copies_in`: second copies being taken from peers.
+    pub copies_in: Gauge,
     /// `tutti_flow_conflicts_total`: looks that found one path with different contents on two nodes.
     pub conflicts: Counter,
     /// `tutti_flow_purged_midway_total`: renders thrown away because of a purge.
@@ -64,10 +67,12 @@ impl Meter {
                 .counter("flow_refreshes_skipped", "Refreshes not begun: too many under way"),
             rechecks: metrics.gauge("flow_rechecks", "Files being read to check what is kept of them"),
             originals: family("flow_originals", "How originals were had"),
-            passed_over: metrics.counter("flow_passed_over", "Owners that did not answer and were passed over"),
+            passed_over: metrics
+                .counter("flow_passed_over", "Owners that did not answer and were passed over"),
             peer_answers: family("flow_peer_answers", "Answers from other nodes, by what they were there"),
             remote_runs: family("flow_remote_runs", "Jobs sent to other nodes, by how they ended"),
             copying: metrics.gauge("flow_copying", "Second copies under way"),
+            copies_in: metrics.gauge("flow_copies_in", "Second copies being taken from peers"),
             conflicts: metrics.counter("flow_conflicts", "Looks that found one path with two contents"),
             purged_midway: metrics.counter("flow_purged_midway", "Renders thrown away because of a purge"),
             wait_ms: metrics.gauge("admission_wait_ms", "Predicted wait of work admitted now, in ms"),

@@ -7,19 +7,20 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tracing::Instrument;
 use tutti_base::{
-    BodyError, Clock, ContentHash, Deadline, Fault, FileBody, Kind, Problem, Source, SourceKey, StreamBody,
+    BodyError, BoxFuture, Clock, ContentHash, Deadline, Fault, FileBody, Kind, Problem, Source, SourceKey, StreamBody,
     TenantId, Wall,
 };
 use tutti_cache::{OriginalRecord, Originals};
 use tutti_fetch::{Fetch, FetchRequest, Fetched, FileStamp, FolderFile, OriginAnswer};
 
 use crate::failures::{Failed, Failures};
-use crate::flight::Flights;
+use crate::flight::{Flights, Until};
+use crate::journey::Outside;
+use crate::look::{Found, Looked};
+use crate::mesh::Mesh;
 use crate::meter::{Counted, Meter};
 use crate::purge::{named_tag, source_tag};
-use crate::journey::Outside;
-use crate::mesh::Mesh;
-use crate::share::{Found, Looked};
+use crate::share::Placed;
 use crate::{Copies, PurgeLog, Spawn};
 
 /// Fresh for this long where an origin says nothing (no heuristics: RFC 9111 §4.2.2 allows none).
@@ -28,6 +29,8 @@ const FRESH_UNSAID: Duration = Duration::from_secs(60);
 const STALE_IF_ERROR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Files that are read at once only to find out whether what is kept of them is still good.
 pub const RECHECKS_MAX: i64 = 8;
+/// An original that purges overtake on its way is got this often in all.
+const OVERTAKEN_MAX: usize = 3;
 /// Stamps of folder files that are remembered with their hashes.
 const STAMPS_MAX: usize = 65_536;
 
@@ -48,6 +51,8 @@ pub struct Original {
     pub stale: bool,
     /// Whether its origin forbids to serve what is made of it once that has expired (RFC 9111 §5.2.2.2).
     pub strict: bool,
+    /// The place in this node's order of purges up to which it has survived all of them.
+    pub purge_seen: u64,
 }
 
 /// Gets originals for the journey.
@@ -76,8 +81,10 @@ pub struct Desk {
     owned: Flights<SourceKey, Original>,
     stamps: Mutex<HashMap<SourceKey, (FileStamp, ContentHash)>>,
     pub(crate) looks: Mutex<HashMap<SourceKey, Looked>>,
-    /// Files of which this node is the only holder, and which content of them the owners have been told of.
-    pub(crate) shared: Mutex<HashMap<SourceKey, ContentHash>>,
+    /// Looks at the holders of a file that are under way.
+    pub(crate) looking: Flights<SourceKey, Looked>,
+    /// Files of which this node is the only holder, and who has a copy of which content of them.
+    pub(crate) placed: Mutex<HashMap<SourceKey, Placed>>,
 }
 
 /// What to get.
@@ -112,7 +119,8 @@ impl Desk {
             owned: Flights::new(Arc::clone(&outside.clock)),
             stamps: Mutex::default(),
             looks: Mutex::default(),
-            shared: Mutex::default(),
+            looking: Flights::new(Arc::clone(&outside.clock)),
+            placed: Mutex::default(),
             purges,
             failures,
             mesh,
@@ -125,18 +133,37 @@ impl Desk {
         if let Some(problem) = self.failures.recall(&Failed::Source(wanted.key), self.clock.now()) {
             return Err(problem);
         }
-        let (got, _) = self
-            .flights
-            .fly(wanted.key, deadline, |until| {
-                let (desk, wanted) = (Arc::clone(self), wanted.clone());
-                let span = tracing::debug_span!("flow.original", source = %wanted.source);
-                Box::pin(async move { desk.obtain(&wanted, until.deadline()).await }.instrument(span))
-            })
-            .await;
+        let got = self.fly(&self.flights, wanted, deadline, |desk, wanted, until| {
+            let span = tracing::debug_span!("flow.original", source = %wanted.source);
+            Box::pin(async move { desk.obtain(&wanted, until.deadline()).await }.instrument(span))
+        });
+        let got = got.await;
         if let Err(problem) = &got {
             self.failures.note(Failed::Source(wanted.key), problem, self.clock.now());
         }
         got
+    }
+
+    /// Joins the flight of `wanted`, or begins it with `obtain`, until what lands has survived all purges that are known
+    /// by then: what was under way when a purge was acknowledged is not good for who comes after it.
+    async fn fly(
+        self: &Arc<Self>,
+        flights: &Flights<SourceKey, Original>,
+        wanted: &Wanted,
+        deadline: Deadline,
+        obtain: impl Fn(Arc<Self>, Wanted, Until) -> BoxFuture<'static, Result<Original, Problem>>,
+    ) -> Result<Original, Problem> {
+        for _ in 0..OVERTAKEN_MAX {
+            let flight =
+                flights.fly(wanted.key, deadline, |until| obtain(Arc::clone(self), wanted.clone(), until));
+            let got = flight.await.0?;
+            match self.purges.check(got.purge_seen, &got.tags, None) {
+                Ok(purge_seen) => return Ok(Original { purge_seen, ..got }),
+                Err(_) => Meter::count(&self.meter.originals, "overtaken"),
+            }
+        }
+        Err(Problem::new(Kind::Overloaded, "purges keep overtaking this original; try again later")
+            .retry_after(Duration::from_secs(1)))
     }
 
     /// Whether a folder's file still has the content `hash`: by its stamp, or by reading it where no stamp is known, as
@@ -202,11 +229,10 @@ impl Desk {
         wanted: &Wanted,
         deadline: Deadline,
     ) -> Result<Original, Problem> {
-        let fetching = self.owned.fly(wanted.key, deadline, |until| {
-            let (desk, wanted) = (Arc::clone(self), wanted.clone());
+        self.fly(&self.owned, wanted, deadline, |desk, wanted, until| {
             Box::pin(async move { desk.fetch_from_origin(&wanted, until.deadline()).await })
-        });
-        fetching.await.0
+        })
+        .await
     }
 
     async fn fetch_from_origin(
@@ -224,7 +250,7 @@ impl Desk {
         let request = FetchRequest { validator, ..request(wanted, deadline) };
         let purge_seen = self.purges.newest();
         let fetched = match self.fetch.fetch(&request).await {
-            Ok(Fetched::File(file)) => self.copy_of_file(wanted, file).await,
+            Ok(Fetched::File(file)) => self.copy_of_file(wanted, file, purge_seen).await,
             Ok(Fetched::Body(answer, body)) => self.receive(wanted, answer, body, purge_seen).await,
             Ok(Fetched::NotModified(answer)) => self.confirm(wanted, answer, kept.clone(), purge_seen).await,
             Err(problem) => Err(problem),
@@ -233,46 +259,72 @@ impl Desk {
     }
 
     /// The file in this node's own folder.
-    pub(crate) async fn from_own_folder(
+    pub(crate) async fn read_own_folder(
         &self,
         wanted: &Wanted,
         deadline: Deadline,
     ) -> Result<Original, Problem> {
+        let purge_seen = self.purges.newest();
         match self.fetch.fetch(&request(wanted, deadline)).await? {
-            Fetched::File(file) if self.is_deleted(wanted, &file.stamp) => {
+            Fetched::File(file) if self.is_deleted(wanted, file.stamp.modified_ns) => {
                 Err(Problem::new(Kind::NotFound, "the original was deleted"))
             }
-            Fetched::File(file) => self.copy_of_file(wanted, file).await,
+            Fetched::File(file) => self.copy_of_file(wanted, file, purge_seen).await,
             Fetched::Body(..) | Fetched::NotModified(_) => {
                 Err(Problem::new(Kind::Internal, "a folder answered as an origin"))
             }
         }
     }
 
+    /// Exactly these bytes from this node's own folder, where its file is known to have them.
+    pub(crate) async fn in_own_folder(
+        &self,
+        wanted: &Wanted,
+        hash: &ContentHash,
+        deadline: Deadline,
+    ) -> Option<Original> {
+        let (stamp, _) = self.known(&wanted.key).filter(|(_, known)| known == hash)?;
+        let purge_seen = self.purges.newest();
+        match self.fetch.fetch(&request(wanted, deadline)).await {
+            Ok(Fetched::File(file)) if file.stamp == stamp => {
+                let copy = self.copy_of_file(wanted, file, purge_seen).await;
+                copy.ok().filter(|original| original.hash == *hash)
+            }
+            _ => None,
+        }
+    }
+
     /// The stamp of the file in this node's own folder.
     pub(crate) async fn stamp_here(&self, wanted: &Wanted, deadline: Deadline) -> Option<FileStamp> {
         match self.fetch.fetch(&request(wanted, deadline)).await {
-            Ok(Fetched::File(file)) if !self.is_deleted(wanted, &file.stamp) => Some(file.stamp),
+            Ok(Fetched::File(file)) if !self.is_deleted(wanted, file.stamp.modified_ns) => Some(file.stamp),
             _ => None,
         }
     }
 
     /// A deletion that this node learned of late counts before its folder has been cleared.
-    fn is_deleted(&self, wanted: &Wanted, stamp: &FileStamp) -> bool {
-        let changed_ms = u64::try_from(stamp.modified_ns / 1_000_000).unwrap_or(0);
+    pub(crate) fn is_deleted(&self, wanted: &Wanted, modified_ns: i128) -> bool {
+        let changed_ms = u64::try_from(modified_ns / 1_000_000).unwrap_or(0);
         self.purges.deleted(&wanted.key).is_some_and(|at| changed_ms <= at.0)
     }
 
+    /// What is kept of `wanted` and has survived all purges; its record says up to which.
     pub(crate) async fn kept(&self, wanted: &Wanted) -> Option<(OriginalRecord, FileBody)> {
         let (record, body) = self.cache.find(&wanted.key).await?;
-        if self.purges.check(record.purge_seen, &tags_of(wanted, &record.tags), None).is_err() {
+        let Ok(purge_seen) = self.purges.check(record.purge_seen, &tags_of(wanted, &record.tags), None)
+        else {
             self.cache.forget(&wanted.key);
             return None;
-        }
-        Some((record, body))
+        };
+        Some((OriginalRecord { purge_seen, ..record }, body))
     }
 
-    async fn copy_of_file(&self, wanted: &Wanted, file: FolderFile) -> Result<Original, Problem> {
+    async fn copy_of_file(
+        &self,
+        wanted: &Wanted,
+        file: FolderFile,
+        purge_seen: u64,
+    ) -> Result<Original, Problem> {
         if file.stamp.len > wanted.bytes_max {
             return Err(too_long(wanted.bytes_max));
         }
@@ -294,6 +346,7 @@ impl Desk {
             shared: true,
             stale: false,
             strict: false,
+            purge_seen,
         })
     }
 
@@ -407,6 +460,7 @@ pub(crate) fn original(wanted: &Wanted, record: &OriginalRecord, body: FileBody,
         shared: record.shared,
         stale,
         strict: record.error_until <= record.fresh_until,
+        purge_seen: record.purge_seen,
     }
 }
 

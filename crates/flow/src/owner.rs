@@ -13,7 +13,7 @@ use crate::journey::Landed;
 use crate::mesh::COPYING_MAX;
 use crate::meter::{Counted, Meter};
 use crate::purge::Vector;
-use crate::wire::{Ask, Told, WireFound, WireKeep, WireLook, WirePlan, known};
+use crate::wire::{Ask, Told, WireFound, WireKeep, WireLook, WirePlan, part_of_journey};
 use crate::{CacheNote, Flow, Planned, Timing, Whence};
 
 /// A result that comes from a peer has at most this many bytes in memory.
@@ -22,6 +22,15 @@ const FOUND_BYTES_MAX: u64 = 64 << 20;
 const PEEK_WITHIN: Duration = Duration::from_millis(200);
 /// A second copy takes at most this long.
 const KEEP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Whether an answer from a peer is kept here too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// Once it has been asked for often.
+    IfWantedOften,
+    /// At once: this node owns it.
+    Always,
+}
 
 /// Why an owner gave no answer.
 enum Unanswered {
@@ -84,10 +93,15 @@ impl Flow {
                 return Err(Unanswered::Problem(out_of_time()));
             }
             match self.mesh.ask(owner, Lane::Small, &ask, Bytes::new(), left).await {
-                Ok((Told::Found(found), body)) => return self.landed_from(key, owner, *found, body).await,
+                Ok((Told::Found(found), body)) => return self.landed_from(key, owner, *found, body, Keep::IfWantedOften).await,
                 Ok(_) => return Err(Unanswered::PassOver),
                 // Who joined meanwhile may wait longer: the owner is asked again for their sake.
                 Err(CallError::Late(_)) => {}
+                Err(CallError::Refused(_, problem)) if problem.kind == Kind::Timeout => {
+                    if until.deadline().passed(self.outside.clock.now()) {
+                        return Err(Unanswered::Problem(*problem));
+                    }
+                }
                 Err(CallError::Refused(_, problem)) if problem.kind != Kind::Unavailable => {
                     return Err(Unanswered::Problem(*problem));
                 }
@@ -102,8 +116,9 @@ impl Flow {
         owner: NodeId,
         found: WireFound,
         body: Body,
+        keep: Keep,
     ) -> Result<Landed, Unanswered> {
-        Meter::count(&self.meter.peer_answers, known(&found.note).unwrap_or("other"));
+        Meter::count(&self.meter.peer_answers, CacheNote::from_word(&found.note).map_or("other", CacheNote::word));
         let is_large = !matches!(body, Body::Whole(_));
         let bytes =
             self.outside.copies.read(body, FOUND_BYTES_MAX).await.map_err(|_| Unanswered::PassOver)?;
@@ -122,11 +137,12 @@ impl Flow {
             through: Some(self.mesh.name(owner)),
         };
         let note = CacheNote::from_word(&found.note).ok_or(Unanswered::PassOver)?;
-        let timing = found.timing.iter().filter_map(|(part, took)| Some((known(part).ok()?, *took)));
+        let timing = found.timing.iter().filter_map(|(part, took)| Some((part_of_journey(part)?, *took)));
         let timing = Timing(timing.collect());
         let binding = Binding { purge_seen, ..found.binding };
-        let keep = found.shared && binding.degraded.is_none() && self.mesh.is_wanted_often(&key);
-        let entry = if keep {
+        let is_lasting = found.shared && binding.degraded.is_none();
+        let is_kept = is_lasting && (keep == Keep::Always || self.mesh.is_wanted_often(&key));
+        let entry = if is_kept {
             self.outside.results.put(key, binding, found.meta, bytes)
         } else {
             Arc::new(Entry::new(binding, found.meta, KeptBody::Whole(bytes)))
@@ -144,28 +160,26 @@ impl Flow {
         until: &Until,
     ) -> Option<Landed> {
         let (source, _) = planned.sources.first().filter(|_| !has_old)?;
+        if !self.mesh.is_unsteady(self.outside.clock.now()) {
+            return None;
+        }
         let me = self.mesh.view().me;
         let owners = self.mesh.owners(source.prefix());
         let other = owners.into_iter().find(|owner| *owner != me)?;
         let within = until.deadline().left(self.outside.clock.now()).min(PEEK_WITHIN);
         let asked = self.mesh.ask(other, Lane::Small, &Ask::Peek(key), Bytes::new(), within).await;
         let Ok((Told::Found(found), body)) = asked else { return None };
-        let landed = self.landed_from(key, other, *found, body).await.ok()?;
-        let Landed { entry, .. } = &landed;
-        if planned.in_folders && !self.is_current(planned, entry, until).await {
-            return None;
-        }
-        if let KeptBody::Whole(bytes) = &entry.body {
-            self.outside.results.put(key, entry.binding.clone(), entry.meta.clone(), bytes.clone());
-        }
-        Some(landed)
+        let landed = self.landed_from(key, other, *found, body, Keep::Always).await.ok()?;
+        let is_current = !planned.in_folders || self.is_current(planned, &landed.entry, until).await;
+        is_current.then_some(landed)
     }
 
     /// Places a second copy of a result at the other owners, in the background.
     pub(crate) fn copy_result(self: &Arc<Self>, planned: &Planned, key: RequestKey, entry: &Arc<Entry>) {
         let Some((source, _)) = planned.sources.first() else { return };
         let me = self.mesh.view().me;
-        let others: Vec<_> = self.mesh.owners(source.prefix()).into_iter().filter(|node| *node != me).collect();
+        let others: Vec<_> =
+            self.mesh.owners(source.prefix()).into_iter().filter(|node| *node != me).collect();
         let KeptBody::Whole(bytes) = &entry.body else { return };
         if others.is_empty() || bytes.len() > tutti_base::net::SMALL_MAX {
             return;
@@ -195,7 +209,8 @@ impl Flow {
     /// Keeps a copy that another owner sent, unless a purge that it did not know concerns it.
     pub(crate) fn keep_copy(&self, keep: WireKeep, bytes: Bytes) {
         let WireKeep { key, binding, meta, vector } = keep;
-        if meta.len != bytes.len() as u64 {
+        if meta.hash != tutti_base::ContentHash::of(&bytes) || meta.len != bytes.len() as u64 {
+            tracing::warn!("a copy of a result was not what it was said to be; it is not kept");
             return;
         }
         if let Ok(purge_seen) = self.purges.check_foreign(&vector, &binding.tags, Some(&key)) {
@@ -204,7 +219,13 @@ impl Flow {
     }
 
     /// What a peer is told of an answer, with the purges that it has survived.
-    pub(crate) fn tell(entry: &Entry, note: CacheNote, timing: &Timing, whence: &Whence, vector: Vector) -> WireFound {
+    pub(crate) fn tell(
+        entry: &Entry,
+        note: CacheNote,
+        timing: &Timing,
+        whence: &Whence,
+        vector: Vector,
+    ) -> WireFound {
         WireFound {
             binding: entry.binding.clone(),
             meta: ResultMeta { fields: entry.meta.fields.clone(), ..entry.meta.clone() },

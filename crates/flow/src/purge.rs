@@ -8,17 +8,21 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tutti_base::envelope::{EnvelopeError, Versioned};
-use tutti_base::{NodeId, Problem, RequestKey, SourceKey, Wall};
+use tutti_base::{Clock, NodeId, Problem, RequestKey, SourceKey, Tick, Wall};
 use tutti_cache::{Binding, Entry};
 
 use crate::PurgeKeeper;
 
 /// How many purges the log holds; what was fetched before the oldest of them counts as purged.
 pub const LOG_LEN_MAX: usize = 4096;
+
+/// A node whose beat is this late was stopped or cut short, and may have missed what others told it meanwhile.
+pub const PAUSE_MAX: Duration = Duration::from_millis(600);
 
 /// The node that stands for purges of before there were nodes; they concern this node alone.
 pub const NOBODY: NodeId = NodeId(0);
@@ -114,6 +118,8 @@ pub struct PurgeLog {
     keeper: Arc<dyn PurgeKeeper>,
     unsettled: AtomicBool,
     settled: Notify,
+    /// The tick of the last beat; 0: none is expected.
+    beat: AtomicU64,
 }
 
 struct Kept {
@@ -138,7 +144,8 @@ impl PurgeLog {
         purges.drain(..surplus);
         let newest = AtomicU64::new(purges.back().map_or(0, |purge| purge.sequence));
         let kept = RwLock::new(Kept { purges, vector });
-        Self { me, newest, kept, keeper, unsettled: AtomicBool::new(false), settled: Notify::new() }
+        let (unsettled, settled, beat) = (AtomicBool::new(false), Notify::new(), AtomicU64::new(0));
+        Self { me, newest, kept, keeper, unsettled, settled, beat }
     }
 
     /// The place of the newest purge in this node's order; 0 when there was none.
@@ -259,16 +266,38 @@ impl PurgeLog {
         self.settled.notify_waiters();
     }
 
-    /// Whether what is kept may be served at once.
-    pub fn is_settled(&self) -> bool {
-        !self.unsettled.load(Ordering::Acquire)
+    /// Notes that this node runs at `now`, several times within [`PAUSE_MAX`]. Where it has not run for longer, nothing kept
+    /// is served until it is settled again; whether that is so.
+    pub fn beat(&self, now: Tick) -> bool {
+        let was_paused = self.was_paused(now);
+        if was_paused {
+            self.unsettle();
+        }
+        self.beat.store(now.0.max(1), Ordering::Release);
+        was_paused
+    }
+
+    /// No beat is expected from now on: there is nobody whose purges could be missed.
+    pub fn rest(&self) {
+        self.beat.store(0, Ordering::Release);
+    }
+
+    fn was_paused(&self, now: Tick) -> bool {
+        let last = self.beat.load(Ordering::Acquire);
+        last != 0 && now.since(Tick(last)) > PAUSE_MAX
+    }
+
+    /// Whether what is kept may be served at once, at `now`. A node that was stopped knows by its clock that it was, before
+    /// any task of its has run.
+    pub fn is_settled(&self, now: Tick) -> bool {
+        !self.unsettled.load(Ordering::Acquire) && !self.was_paused(now)
     }
 
     /// Completes once [`Self::is_settled`]. Cancel-safe.
-    pub async fn until_settled(&self) {
+    pub async fn until_settled(&self, clock: &dyn Clock) {
         loop {
             let settled = self.settled.notified();
-            if self.is_settled() {
+            if self.is_settled(clock.now()) {
                 return;
             }
             settled.await;
@@ -381,6 +410,20 @@ mod tests {
 
     fn purge(log: &PurgeLog, what: What) -> u64 {
         log.purge(what).now_or_never().expect("the test keeper does not wait").expect("kept").sequence
+    }
+
+    #[test]
+    fn a_node_that_was_stopped_serves_nothing_kept_until_it_is_settled() {
+        let log = PurgeLog::load(Arc::new(Shelf::default()), ME);
+        let after = |ms: u64| Tick(1) + Duration::from_millis(ms);
+        assert!(log.is_settled(after(10_000)), "alone no beat is expected");
+        assert!(!log.beat(after(0)) && !log.beat(after(600)) && log.is_settled(after(1200)));
+        assert!(!log.is_settled(after(1201)), "its clock tells before any beat");
+        assert!(log.beat(after(1300)) && !log.is_settled(after(1300)));
+        log.settle();
+        assert!(log.is_settled(after(1300)) && !log.beat(after(1400)));
+        log.rest();
+        assert!(log.is_settled(after(9999)));
     }
 
     #[test]

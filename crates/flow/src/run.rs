@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tracing::Instrument;
-use tutti_base::{
-    CallError, Clock, Deadline, FileBody, Kind, Lane, NodeId, Problem, ResultKey,
-};
+use tutti_base::{CallError, Clock, Deadline, FileBody, Kind, Lane, NodeId, Problem, ResultKey};
 use tutti_dispatch::Outcome;
 use tutti_service::{Facts, Output, OwnedInput, Refined};
 
@@ -27,6 +25,8 @@ use crate::{Flow, Whence};
 
 /// No engine works longer on one job than this past the deadline that it began with, however many more wait for it.
 const FOLLOWERS_ADD_MAX: Duration = Duration::from_secs(60);
+/// A result that comes from another node has at most this many bytes.
+const RESULT_BYTES_MAX: u64 = 64 << 20;
 /// Nodes that one job is tried on before this node does it itself.
 const TRIES_MAX: usize = 4;
 /// Nodes that may have no place for a job after all before this node does it itself.
@@ -42,14 +42,16 @@ pub(crate) struct Engine<'a> {
 
 /// How a node took a job.
 enum There {
-    /// It did it.
-    Ran(WireRan, tutti_base::Body),
+    /// It did it, and all of the result is here.
+    Ran(WireRan, Bytes),
     /// It had no place.
     Full,
     /// It, or the way to it, failed.
-    Failed(CallError),
-    /// The job is to blame, or its time is over.
+    Failed(String),
+    /// The job is to blame.
     Problem(Problem),
+    /// Nobody waits any more; whether an engine had begun is not known.
+    Late,
 }
 
 impl Flow {
@@ -67,7 +69,7 @@ impl Flow {
         let mut fulls = 0;
         loop {
             if wish.tried.len() >= TRIES_MAX || fulls >= FULLS_MAX {
-                return Ok((self.run_here(making, &engine, place).await?, self.whence(None, None)));
+                return self.run_for_want_of_others(making, &engine, place, &wish).await;
             }
             let seat = self.seats.take(&wish).await?;
             let why = seat.why();
@@ -77,14 +79,15 @@ impl Flow {
                 return Ok((outcome?, self.whence(None, why)));
             };
             match self.run_there(node, making, &engine).await {
-                There::Ran(ran, body) => {
+                There::Ran(ran, bytes) => {
                     Meter::count(&self.meter.remote_runs, "done");
                     self.mesh.hear(node, ran.report);
                     seat.end(Outcome::Done { measured_ms: f64::from(ran.cpu_ms) });
                     place.learn(ran.cpu_ms);
                     engine.originals.iter().for_each(|original| self.mesh.note_placed(node, original.hash));
                     let WireRan { content_type, fields, cpu_ms, .. } = ran;
-                    return Ok((Output { content_type, body, fields, cpu_ms }, self.whence(Some(node), why)));
+                    let output = Output { content_type, body: bytes.into(), fields, cpu_ms };
+                    return Ok((output, self.whence(Some(node), why)));
                 }
                 There::Full => {
                     Meter::count(&self.meter.remote_runs, "refused");
@@ -93,12 +96,17 @@ impl Flow {
                 }
                 There::Failed(error) => {
                     Meter::count(&self.meter.remote_runs, "failed");
-                    tracing::debug!(%error, "a job is tried elsewhere");
+                    tracing::debug!(error, "a job is tried elsewhere");
                     seat.end(Outcome::Failed { retry_after: None });
                     wish.tried.push(node);
                     if !self.seats.may_retry() {
-                        return Ok((self.run_here(making, &engine, place).await?, self.whence(None, None)));
+                        return self.run_for_want_of_others(making, &engine, place, &wish).await;
                     }
+                }
+                There::Late => {
+                    Meter::count(&self.meter.remote_runs, "late");
+                    seat.end(Outcome::Cancelled);
+                    return Err(out_of_time());
                 }
                 There::Problem(problem) => {
                     seat.end(Outcome::Cancelled);
@@ -110,6 +118,20 @@ impl Flow {
                 }
             }
         }
+    }
+
+    /// Runs the job here because no other node is left for it.
+    async fn run_for_want_of_others(
+        self: &Arc<Self>,
+        making: &Making<'_>,
+        engine: &Engine<'_>,
+        place: &Place,
+        wish: &Wish,
+    ) -> Result<(Output, Whence), Problem> {
+        let seat = self.seats.here(wish);
+        let output = self.run_here(making, engine, place).await?;
+        drop(seat);
+        Ok((output, self.whence(None, None)))
     }
 
     fn wish(&self, making: &Making<'_>, engine: &Engine<'_>) -> Wish {
@@ -177,7 +199,6 @@ impl Flow {
             class: engine.refined.class.into(),
             params: engine.refined.params.clone(),
             cost: engine.refined.cost,
-            result: engine.result,
             inputs: inputs
                 .map(|(at, (original, facts))| WireInput {
                     source: named.then(|| sources[at].1.clone()),
@@ -188,7 +209,7 @@ impl Flow {
                 .collect(),
         };
         let _loans: Vec<_> =
-            engine.originals.iter().map(|original| self.mesh.lend(original.hash, &original.body)).collect();
+            engine.originals.iter().map(|original| self.mesh.lend(original)).collect();
         let span = tracing::debug_span!("flow.work", node = %node);
         self.call_run(node, making, &Ask::Run(Box::new(run))).instrument(span).await
     }
@@ -197,19 +218,28 @@ impl Flow {
         loop {
             let left = making.until.deadline().left(self.outside.clock.now());
             if left.is_zero() {
-                return There::Problem(out_of_time());
+                return There::Late;
             }
-            match self.mesh.ask(node, Lane::Small, ask, Bytes::new(), left).await {
-                Ok((Told::Ran(ran), body)) => return There::Ran(ran, body),
-                Ok(_) => return There::Full,
-                Err(CallError::Refused(_, problem)) => {
-                    let is_full = matches!(problem.kind, Kind::Overloaded | Kind::Unavailable);
-                    return if is_full { There::Full } else { There::Problem(*problem) };
+            // Who joins later may extend the flight; the call is cancelled with it when the last of them has gone.
+            let within = left + FOLLOWERS_ADD_MAX;
+            let refused = match self.mesh.ask(node, Lane::Small, ask, Bytes::new(), within).await {
+                Ok((Told::Ran(ran), body)) => {
+                    return match self.outside.copies.read(body, RESULT_BYTES_MAX).await {
+                        Ok(bytes) => There::Ran(ran, bytes),
+                        Err(error) => There::Failed(format!("its result broke off: {error}")),
+                    };
                 }
-                // Who joined meanwhile may wait longer.
-                Err(CallError::Late(_)) => {}
-                Err(error) => return There::Failed(error),
-            }
+                Ok(_) => return There::Full,
+                Err(CallError::Late(_)) => continue,
+                Err(CallError::Refused(_, problem)) => *problem,
+                Err(error) => return There::Failed(error.to_string()),
+            };
+            return match refused.kind {
+                Kind::Overloaded | Kind::Unavailable => There::Full,
+                // Its defect and not the job's: another node may do better.
+                Kind::Internal => There::Failed(refused.to_string()),
+                _ => There::Problem(refused),
+            };
         }
     }
 
@@ -235,6 +265,8 @@ impl Flow {
 fn ended(outcome: Result<f32, &Problem>) -> Outcome {
     match outcome {
         Ok(cpu_ms) => Outcome::Done { measured_ms: f64::from(cpu_ms) },
+        // A node that fails fast must not look fast.
+        Err(problem) if problem.kind == Kind::Internal => Outcome::Failed { retry_after: None },
         Err(_) => Outcome::Cancelled,
     }
 }

@@ -101,7 +101,12 @@ pub trait Shelf: Send + Sync {
     ) -> BoxFuture<'a, Result<ShelfFile, Problem>>;
     /// Removes the file `path` of the folder `folder` if it was last changed at `at` or before. A dropped removal may
     /// still happen.
-    fn remove<'a>(&'a self, folder: &'a str, path: &'a str, at: Wall) -> BoxFuture<'a, Result<Removed, Problem>>;
+    fn remove<'a>(
+        &'a self,
+        folder: &'a str,
+        path: &'a str,
+        at: Wall,
+    ) -> BoxFuture<'a, Result<Removed, Problem>>;
     /// As [`Self::remove`], by itself. Never blocks; called inside the runtime.
     fn remove_older(&self, folder: &str, path: &str, at: Wall);
 }
@@ -152,7 +157,12 @@ impl Shelf for Arc<tutti_fetch::Shelf> {
     ) -> BoxFuture<'a, Result<ShelfFile, Problem>> {
         Box::pin(tutti_fetch::Shelf::put(self, folder, path, body, bytes_max, dated))
     }
-    fn remove<'a>(&'a self, folder: &'a str, path: &'a str, at: Wall) -> BoxFuture<'a, Result<Removed, Problem>> {
+    fn remove<'a>(
+        &'a self,
+        folder: &'a str,
+        path: &'a str,
+        at: Wall,
+    ) -> BoxFuture<'a, Result<Removed, Problem>> {
         Box::pin(tutti_fetch::Shelf::remove(self, folder, path, at))
     }
     fn remove_older(&self, folder: &str, path: &str, at: Wall) {

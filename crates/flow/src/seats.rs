@@ -25,6 +25,8 @@ use crate::seams::Capacity;
 pub const HEAVY_BESIDES: usize = 1;
 /// Small jobs that are accepted beyond the permits: they have a lane of their own.
 pub const SMALL_BESIDES: usize = 4;
+/// How often places are looked for beside the ends of jobs.
+const WAKE_EVERY: Duration = Duration::from_millis(50);
 /// An output crosses the network as about this many bytes, as long as nothing better is known.
 const OUTPUT_BYTES: u64 = 64 << 10;
 
@@ -151,7 +153,8 @@ impl Seat {
     /// Why this node, in a few words for people.
     pub(crate) fn why(&self) -> Option<String> {
         let explained = self.explained.as_ref()?;
-        let expected = explained.expected_ms().map(|ms| format!(", expected in {ms:.0} ms")).unwrap_or_default();
+        let expected =
+            explained.expected_ms().map(|ms| format!(", expected in {ms:.0} ms")).unwrap_or_default();
         Some(format!("{}{expected}", explained.reason.word()))
     }
 
@@ -268,7 +271,9 @@ impl Seats {
         let is_full = *intake.lane(cpu_ms) >= capacity.permits + besides
             || intake.bytes.saturating_add(bytes) > capacity.bytes;
         if is_full {
-            return Err(Problem::new(Kind::Overloaded, "this node has all the jobs it should have").about("intake"));
+            return Err(
+                Problem::new(Kind::Overloaded, "this node has all the jobs it should have").about("intake")
+            );
         }
         *intake.lane(cpu_ms) += 1;
         intake.backlog_ms += cpu_ms;
@@ -291,7 +296,9 @@ impl Seats {
             let mut state = self.state();
             let State { dispatcher, rng, .. } = &mut *state;
             match dispatcher.offer(ask, &candidates, self.clock.now(), rng) {
-                Offer::Send { sent, explained } => return Ok(self.seat(&mut state, wish.cpu_ms, sent, explained)),
+                Offer::Send { sent, explained } => {
+                    return Ok(self.seat(&mut state, wish.cpu_ms, sent, explained));
+                }
                 // Whoever asks gets an answer: this node makes it when no other is left.
                 Offer::Nowhere(NoPlace::NoNode) => return Ok(self.here(wish)),
                 Offer::Nowhere(NoPlace::Late) => return Err(out_of_time()),
@@ -310,6 +317,14 @@ impl Seats {
             // Its sender was dropped: no node is left, or its time is over.
             Either::Left((Err(_), _)) if !wish.deadline.passed(self.clock.now()) => Ok(self.here(wish)),
             Either::Left((Err(_), _)) | Either::Right(_) => Err(out_of_time()),
+        }
+    }
+
+    /// Looks for places for those who wait, for ever: reports of other nodes come at any time.
+    pub async fn keep_waking(self: Arc<Self>) {
+        loop {
+            self.clock.sleep_until(self.clock.now() + WAKE_EVERY).await;
+            self.wake();
         }
     }
 
@@ -360,9 +375,17 @@ impl Seats {
         Some(self.state().dispatcher.explain(&ask, &candidates, self.clock.now(), &mut rng))
     }
 
-    fn here(self: &Arc<Self>, wish: &Wish) -> Seat {
+    /// A place on this node, whatever it has.
+    pub(crate) fn here(self: &Arc<Self>, wish: &Wish) -> Seat {
         let _intake = Some(self.note_here(wish.cpu_ms, wish.bytes));
-        Seat { seats: Arc::clone(self), node: None, explained: None, sent: None, cpu_ms: wish.cpu_ms, _intake }
+        Seat {
+            seats: Arc::clone(self),
+            node: None,
+            explained: None,
+            sent: None,
+            cpu_ms: wish.cpu_ms,
+            _intake,
+        }
     }
 
     fn seat(self: &Arc<Self>, state: &mut State, cpu_ms: f64, sent: SentId, explained: Explained) -> Seat {

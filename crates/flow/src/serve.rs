@@ -10,13 +10,14 @@ use tracing::Instrument;
 use tutti_base::context::RequestId;
 use tutti_base::envelope;
 use tutti_base::{
-    Body, BoxFuture, Call, Context, Deadline, Kind, NodeId, Problem, Reply, RequestKey, ResultKey, Serve,
+    Body, BoxFuture, Call, Context, Deadline, Kind, NodeId, Problem, Reply, RequestKey, ResultKey, Roles, Serve,
     TenantId,
 };
 use tutti_cache::{Binding, Entry, ResultMeta};
 use tutti_service::OwnedInput;
 
 use crate::journey::Turn;
+use crate::meter::Meter;
 use crate::originals::{Original, Wanted};
 use crate::purge::Vector;
 use crate::seams::Task;
@@ -30,7 +31,8 @@ impl Serve for Answering {
     fn serve(&self, from: NodeId, call: Call) -> BoxFuture<'static, Result<Reply, Problem>> {
         let flow = Arc::clone(&self.0);
         Box::pin(async move {
-            let ask: Ask = envelope::open(&call.head).map_err(|error| stranger("call", &error.to_string()))?;
+            let ask: Ask =
+                envelope::open(&call.head).map_err(|error| stranger("call", &error.to_string()))?;
             let deadline = Deadline::after(flow.outside.clock.now(), call.within);
             let (told, body) = flow.answer_peer(from, ask, call.body, deadline).await?;
             Ok(Reply { head: envelope::seal(&told).into(), body })
@@ -107,7 +109,7 @@ impl Flow {
         let now = self.outside.clock.wall();
         let is_good = |entry: &Arc<Entry>| now < entry.binding.fresh_until && self.purges.spares(entry, key);
         match self.outside.results.find(key).await.filter(is_good) {
-            Some(entry) if self.purges.is_settled() => {
+            Some(entry) if self.purges.is_settled(self.outside.clock.now()) => {
                 let (timing, whence) = (Timing::default(), self.whence_of(&entry));
                 let found = Self::tell(&entry, CacheNote::Hit, &timing, &whence, vector);
                 (Told::Found(Box::new(found)), entry.body.clone().into())
@@ -154,13 +156,19 @@ impl Flow {
         run: WireRun,
         deadline: Deadline,
     ) -> Result<(Told, Body), Problem> {
-        let (service, _) = self.registry.find(&run.service).ok_or_else(|| stranger("service", &run.service))?;
+        let (service, _) =
+            self.registry.find(&run.service).ok_or_else(|| stranger("service", &run.service))?;
+        if !self.mesh.view().myself().is_some_and(|me| me.roles.has(Roles::WORKER)) {
+            return Err(Problem::new(Kind::Unavailable, "this node has not the role worker"));
+        }
         let job = run.refined(&Classes::of(&self.registry, &run.service))?;
         let place =
             self.seats.intake(f64::from(run.cost.cpu_ms), run.cost.bytes, self.outside.work.capacity())?;
         let getting = run.inputs.iter().map(|input| self.input_for(from, input, &run.tenant, deadline));
         let inputs = try_join_all(getting).await?;
-        let moved = inputs.iter().any(|(_, moved)| *moved == Moved::Yes);
+        if inputs.iter().any(|(_, moved)| *moved == Moved::Yes) {
+            Meter::count(&self.meter.originals, "moved");
+        }
         let owned = inputs.into_iter().zip(&run.inputs).map(|((original, _), input)| OwnedInput {
             file: Arc::clone(&original.body.file),
             len: original.body.len,
@@ -180,7 +188,6 @@ impl Flow {
             content_type: output.content_type,
             fields: output.fields,
             cpu_ms: output.cpu_ms,
-            moved,
         };
         Ok((Told::Ran(ran), output.body))
     }

@@ -69,7 +69,8 @@ impl Desk {
         });
         let (others, here) = join(join_all(others), self.look_here(wanted, holders.me, deadline)).await;
         let mut away = holders.away;
-        let mut stamps: Vec<(Option<NodeId>, WireStamp)> = here.map(|stamp| (None, stamp)).into_iter().collect();
+        let mut stamps: Vec<(Option<NodeId>, WireStamp)> =
+            here.map(|stamp| (None, stamp)).into_iter().collect();
         for (node, answer) in others {
             match answer {
                 Ok((Told::Stat(stamp), _)) => stamps.extend(stamp.map(|stamp| (Some(node), stamp))),
@@ -77,7 +78,8 @@ impl Desk {
             }
         }
         self.tell_conflict(wanted, &stamps);
-        let rank = |(node, stamp): &(Option<NodeId>, WireStamp)| (stamp.modified_ns, stamp.hash, node.is_none());
+        let rank =
+            |(node, stamp): &(Option<NodeId>, WireStamp)| (stamp.modified_ns, stamp.hash, node.is_none());
         let found = match stamps.into_iter().max_by_key(rank) {
             Some((None, _)) => Found::Here,
             Some((Some(node), stamp)) => Found::There(node, stamp),
@@ -112,7 +114,11 @@ impl Desk {
         let nodes: Vec<_> = stamps.iter().map(|(node, _)| self.mesh.name(name(*node)).to_string()).collect();
         self.meter.conflicts.inc();
         let source = wanted.source.to_string();
-        tracing::warn!(source, ?nodes, "ALERT: one path has different contents on these nodes; the newest is served");
+        tracing::warn!(
+            source,
+            ?nodes,
+            "ALERT: one path has different contents on these nodes; the newest is served"
+        );
     }
 
     /// The newest file, from wherever it is; a copy that is kept where every holder is away.
@@ -169,7 +175,8 @@ impl Desk {
             return Ok(original(wanted, &record, body, true));
         }
         let nodes = away.join(", ");
-        let detail = format!("the nodes that hold this original are away: {nodes}; try again when they are back");
+        let detail =
+            format!("the nodes that hold this original are away: {nodes}; try again when they are back");
         Err(Problem::new(Kind::Unavailable, detail).about("folder").retry_after(Duration::from_secs(5)))
     }
 
@@ -284,8 +291,11 @@ impl Desk {
     pub(crate) fn copy_to_owners(self: &Arc<Self>, wanted: &Wanted, record: OriginalRecord) {
         let me = self.mesh.view().me;
         let vector = self.purges.vector();
-        let others: Vec<_> = self.mesh.owners(wanted.key.prefix()).into_iter().filter(|node| *node != me).collect();
-        if others.is_empty() || self.purges.check(record.purge_seen, &tags_of(wanted, &record.tags), None).is_err() {
+        let others: Vec<_> =
+            self.mesh.owners(wanted.key.prefix()).into_iter().filter(|node| *node != me).collect();
+        if others.is_empty()
+            || self.purges.check(record.purge_seen, &tags_of(wanted, &record.tags), None).is_err()
+        {
             return;
         }
         let Some(counted) = Counted::one_of(&self.meter.copying, COPYING_MAX) else { return };
@@ -378,10 +388,19 @@ impl Desk {
         let gone = || Problem::new(Kind::Unavailable, "these bytes are not at hand here any more");
         if let Some(body) = self.mesh.borrowed(hash) {
             let tags = wanted.map_or_else(Vec::new, |wanted| tags_of(wanted, &[]));
-            return Ok(Original { hash: *hash, body, tags, fresh_until: None, shared: true, stale: false, strict: false });
+            return Ok(Original {
+                hash: *hash,
+                body,
+                tags,
+                fresh_until: None,
+                shared: true,
+                stale: false,
+                strict: false,
+            });
         }
         let wanted = wanted.ok_or_else(gone)?;
-        let (record, body) = self.kept(wanted).await.filter(|(record, _)| record.hash == *hash).ok_or_else(gone)?;
+        let (record, body) =
+            self.kept(wanted).await.filter(|(record, _)| record.hash == *hash).ok_or_else(gone)?;
         Ok(original(wanted, &record, body, false))
     }
 
@@ -402,15 +421,24 @@ impl Desk {
 
     /// Answers a peer's [`Ask::Stat`].
     pub(crate) async fn stat(&self, ask: WireStat, deadline: Deadline) -> Option<WireStamp> {
-        let wanted = Wanted { key: ask.source.key(&ask.tenant), source: ask.source, tenant: ask.tenant, bytes_max: 0 };
+        let wanted =
+            Wanted { key: ask.source.key(&ask.tenant), source: ask.source, tenant: ask.tenant, bytes_max: 0 };
         self.look_here(&wanted, true, deadline).await
     }
 
     /// Answers a peer's [`Ask::Copy`]: fetches the original from `from`, unless it is here.
-    pub(crate) async fn copy(self: &Arc<Self>, from: NodeId, ask: WireCopy, bytes_max: u64, deadline: Deadline) {
+    pub(crate) async fn copy(
+        self: &Arc<Self>,
+        from: NodeId,
+        ask: WireCopy,
+        bytes_max: u64,
+        deadline: Deadline,
+    ) {
         let key = ask.source.key(&ask.tenant);
         let wanted = Wanted { key, source: ask.source, tenant: ask.tenant, bytes_max };
-        let Ok(purge_seen) = self.purges.check_foreign(&ask.vector, &tags_of(&wanted, &ask.record.tags), None) else {
+        let Ok(purge_seen) =
+            self.purges.check_foreign(&ask.vector, &tags_of(&wanted, &ask.record.tags), None)
+        else {
             return;
         };
         let record = OriginalRecord { purge_seen, ..ask.record };
@@ -427,7 +455,9 @@ impl Desk {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shared(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<tutti_base::SourceKey, ContentHash>> {
+    fn shared(
+        &self,
+    ) -> std::sync::MutexGuard<'_, std::collections::HashMap<tutti_base::SourceKey, ContentHash>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -465,7 +495,9 @@ fn of_folder(found: &WireOriginalFound, now: Wall) -> OriginalRecord {
 fn in_folder(error: CallError) -> Problem {
     match error {
         CallError::Refused(_, problem) => *problem,
-        CallError::Late(_) => Problem::new(Kind::OriginTimeout, "the original did not come in time from its node"),
+        CallError::Late(_) => {
+            Problem::new(Kind::OriginTimeout, "the original did not come in time from its node")
+        }
         other => Problem::new(Kind::Unavailable, "the node that holds this original cannot be reached")
             .because(other)
             .retry_after(Duration::from_secs(1)),

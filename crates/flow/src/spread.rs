@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tutti_base::{Lane, NodeId, NodeState, Problem};
 
 use crate::failures::Failed;
@@ -19,6 +19,8 @@ pub const TELL_WITHIN: Duration = Duration::from_secs(1);
 pub const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 /// How often the reports of others are compared with what is known here.
 const STEP_EVERY: Duration = Duration::from_millis(200);
+/// How often a node notes that it runs.
+const BEAT_EVERY: Duration = Duration::from_millis(100);
 /// How often a start without a peer tries again.
 const TRY_EVERY: Duration = Duration::from_millis(50);
 
@@ -57,6 +59,11 @@ impl Flow {
     /// What this node has accepted, from itself and from others: what its hint says.
     pub fn accepted(&self) -> crate::Intake {
         self.seats.accepted()
+    }
+
+    /// Looks for places for waiting jobs, for ever: reports of other nodes come at any time.
+    pub fn keep_waking(&self) -> impl Future<Output = ()> + Send + use<> {
+        Arc::clone(&self.seats).keep_waking()
     }
 
     /// Changes how nodes are chosen, from the next job on.
@@ -137,7 +144,9 @@ impl Flow {
                 }
             }
             if self.outside.clock.now() >= until {
-                tracing::warn!("no other node could be asked which purges were missed; what is kept is served as it is");
+                tracing::warn!(
+                    "no other node could be asked which purges were missed; what is kept is served as it is"
+                );
                 break Settled::Unasked;
             }
             self.outside.clock.sleep_until(self.outside.clock.now() + TRY_EVERY).await;
@@ -147,21 +156,33 @@ impl Flow {
     }
 
     /// Compares what others report with what is known here, and learns what is missing, for ever. A node that was cut off
-    /// from all others serves nothing kept until it has asked one of them again.
+    /// from all others, or stopped, serves nothing kept until it has asked one of them again.
     pub async fn keep_in_step(self: Arc<Self>) {
+        join(self.keep_beating(), self.keep_learning()).await;
+    }
+
+    /// Nothing but the clock is waited for here, so that a late beat means that this node did not run.
+    async fn keep_beating(&self) {
+        loop {
+            if self.mesh.view().is_alone() {
+                self.purges.rest();
+            } else if self.purges.beat(self.outside.clock.now()) {
+                tracing::info!("this node was stopped for a while; it asks the others which purges it missed");
+            }
+            self.outside.clock.sleep_until(self.outside.clock.now() + BEAT_EVERY).await;
+        }
+    }
+
+    async fn keep_learning(&self) {
         let mut were: BTreeMap<NodeId, NodeState> = BTreeMap::new();
         loop {
             self.outside.clock.sleep_until(self.outside.clock.now() + STEP_EVERY).await;
             let view = self.mesh.view();
             let is_here = |state: NodeState| matches!(state, NodeState::Up | NodeState::Draining);
             let was_cut_off = !were.is_empty() && !were.values().any(|state| is_here(*state));
-            let back = view.others().find(|member| is_here(member.state)).map(|member| member.id);
-            if was_cut_off && let Some(back) = back {
-                self.purges.unsettle();
-                if let Err(problem) = self.learn_from(back).await {
-                    tracing::error!(%problem, "purges that were missed could not be kept");
-                }
-                self.purges.settle();
+            let is_back = was_cut_off && view.others().any(|member| is_here(member.state));
+            if is_back || !self.purges.is_settled(self.outside.clock.now()) {
+                self.settle().await;
             }
             let vector = self.purges.vector();
             let behind = view.others().filter(|member| {

@@ -1,14 +1,16 @@
 //! What journeys say to one another: calls and answers between nodes, each in a version envelope. Carries, decides nothing.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use tutti_base::envelope::Versioned;
 use tutti_base::http::Field;
-use tutti_base::{ContentHash, Kind, NodeId, Problem, Report, RequestKey, ResultKey, Source, TenantId, Wall};
+use tutti_base::{ContentHash, Kind, NodeId, Problem, Report, RequestKey, Source, TenantId, Wall};
 use tutti_cache::{Binding, OriginalRecord, ResultMeta};
 use tutti_service::plan::Cost;
 use tutti_service::{
@@ -17,8 +19,12 @@ use tutti_service::{
 
 use crate::purge::{Purge, Vector};
 
-/// The most words that peers may have used for rungs and classes.
+/// The most words that peers may have used for rungs.
 const WORDS_MAX: usize = 256;
+/// The longest such word, in bytes.
+const WORD_LEN_MAX: usize = 32;
+/// The deepest that plans from peers are nested.
+const DEPTH_MAX: usize = 8;
 
 /// What one journey asks of another.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -106,7 +112,6 @@ pub(crate) struct WireRun {
     pub(crate) class: String,
     pub(crate) params: Bytes,
     pub(crate) cost: Cost,
-    pub(crate) result: ResultKey,
     pub(crate) inputs: Vec<WireInput>,
 }
 
@@ -126,8 +131,6 @@ pub(crate) struct WireRan {
     pub(crate) content_type: String,
     pub(crate) fields: Vec<Field>,
     pub(crate) cpu_ms: f32,
-    /// Whether the inputs had to be moved first.
-    pub(crate) moved: bool,
     /// What the node has now.
     pub(crate) report: Report,
 }
@@ -257,9 +260,19 @@ pub(crate) struct WirePlan {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum WireAction {
-    Respond { status: u16, content_type: String, body: Bytes },
+    Respond {
+        status: u16,
+        content_type: String,
+        body: Bytes,
+    },
     Job(WireJob),
-    Gather { parts: Vec<(String, WirePlan)>, within: Duration, at_least: u32, content_type: String, missing: Bytes },
+    Gather {
+        parts: Vec<(String, Nested)>,
+        within: Duration,
+        at_least: u32,
+        content_type: String,
+        missing: Bytes,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -273,7 +286,7 @@ pub(crate) struct WireJob {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum WirePlanInput {
     Original(Source),
-    Plan(Box<WirePlan>),
+    Plan(Nested),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -301,7 +314,11 @@ impl WirePlan {
                 },
                 Action::Job(job) => WireAction::Job(WireJob::of(job)),
                 Action::Gather(gather) => WireAction::Gather {
-                    parts: gather.parts.iter().map(|part| (part.name.clone(), Self::of(&part.plan))).collect(),
+                    parts: gather
+                        .parts
+                        .iter()
+                        .map(|part| (part.name.clone(), Nested::of(&part.plan)))
+                        .collect(),
                     within: gather.within,
                     at_least: gather.at_least as u32,
                     content_type: gather.content_type.clone(),
@@ -330,9 +347,9 @@ impl WirePlan {
             }
             WireAction::Job(job) => Action::Job(job.job(classes)?),
             WireAction::Gather { parts, within, at_least, content_type, missing } => {
-                let parts = parts.into_iter().map(|(name, plan)| {
-                    Ok(tutti_service::Part { name, plan: plan.plan(classes)? })
-                });
+                let parts = parts
+                    .into_iter()
+                    .map(|(name, plan)| Ok(tutti_service::Part { name, plan: plan.0.plan(classes)? }));
                 let parts = parts.collect::<Result<_, Problem>>()?;
                 Action::Gather(Gather { parts, within, at_least: at_least as usize, content_type, missing })
             }
@@ -361,7 +378,7 @@ impl WireJob {
     fn of(job: &JobPlan) -> Self {
         let input = |input: &Input| match input {
             Input::Original(source) => WirePlanInput::Original(source.clone()),
-            Input::Plan(plan) => WirePlanInput::Plan(Box::new(WirePlan::of(plan))),
+            Input::Plan(plan) => WirePlanInput::Plan(Nested::of(plan)),
         };
         Self {
             class: job.class.into(),
@@ -375,7 +392,7 @@ impl WireJob {
         let input = |input| {
             Ok(match input {
                 WirePlanInput::Original(source) => Input::Original(source),
-                WirePlanInput::Plan(plan) => Input::Plan(Box::new(plan.plan(classes)?)),
+                WirePlanInput::Plan(plan) => Input::Plan(Box::new(plan.0.plan(classes)?)),
             })
         };
         Ok(JobPlan {
@@ -398,7 +415,7 @@ impl WireRung {
     fn rung(self, classes: &Classes<'_>) -> Result<Rung, Problem> {
         Ok(match self {
             WireRung::Stale => Rung::Stale,
-            WireRung::Cheaper(word, job) => Rung::Cheaper { word: known(&word)?, job: job.job(classes)? },
+            WireRung::Cheaper(word, job) => Rung::Cheaper { word: known(&word), job: job.job(classes)? },
         })
     }
 }
@@ -440,17 +457,94 @@ pub(crate) fn stranger(what: &str, name: &str) -> Problem {
     Problem::new(Kind::Unavailable, format!("this node does not know the {what} `{name}`"))
 }
 
-/// The word as one that lives as long as the process; they are few and come from our own services.
-pub(crate) fn known(word: &str) -> Result<&'static str, Problem> {
+/// The word of a rung as one that lives as long as the process; they are few and come from our own services. What is none
+/// of theirs, or comes once there are too many, is `other`.
+pub(crate) fn known(word: &str) -> &'static str {
     static WORDS: Mutex<BTreeMap<String, &'static str>> = Mutex::new(BTreeMap::new());
+    let is_word = word.len() <= WORD_LEN_MAX
+        && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = words.get(word) {
-        return Ok(known);
+        return known;
     }
-    if words.len() >= WORDS_MAX {
-        return Err(stranger("word", word));
+    if !is_word || words.len() >= WORDS_MAX {
+        return "other";
     }
     let kept: &'static str = Box::leak(word.to_owned().into_boxed_str());
     words.insert(word.to_owned(), kept);
-    Ok(kept)
+    kept
+}
+
+/// A part of the journey whose time is told, as this build names it.
+pub(crate) fn part_of_journey(name: &str) -> Option<&'static str> {
+    ["original", "engine", "hash", "store", "look-up"].into_iter().find(|part| *part == name)
+}
+
+/// A plan within a plan. Reading it ends at a depth of [`DEPTH_MAX`]: what a peer sends must not exhaust the stack.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Nested(Box<WirePlan>);
+
+impl Nested {
+    fn of(plan: &Plan) -> Self {
+        Self(Box::new(WirePlan::of(plan)))
+    }
+}
+
+thread_local! {
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+impl<'de> Deserialize<'de> for Nested {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let depth = DEPTH.get();
+        if depth >= DEPTH_MAX {
+            return Err(D::Error::custom(format!("plans are nested deeper than {DEPTH_MAX}")));
+        }
+        DEPTH.set(depth + 1);
+        let plan = WirePlan::deserialize(from);
+        DEPTH.set(depth);
+        plan.map(|plan| Self(Box::new(plan)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tutti_base::envelope;
+
+    use super::*;
+
+    fn nested(depth: usize) -> Plan {
+        let inner = match depth {
+            0 => Input::Original(Source::Local { folder: String::new(), path: "a".into() }),
+            depth => Input::Plan(Box::new(nested(depth - 1))),
+        };
+        let cost = Cost::default();
+        Plan::of(Action::Job(JobPlan { class: "any", params: Bytes::new(), inputs: vec![inner], cost }))
+    }
+
+    fn look(depth: usize) -> Vec<u8> {
+        envelope::seal(&Ask::Look(Box::new(WireLook {
+            id: 1,
+            service: "any".into(),
+            tenant: TenantId::default(),
+            plan: WirePlan::of(&nested(depth)),
+        })))
+    }
+
+    #[test]
+    fn plans_are_read_to_a_depth_and_no_deeper() {
+        assert!(envelope::open::<Ask>(&look(DEPTH_MAX)).is_ok());
+        for _ in 0..2 {
+            assert!(envelope::open::<Ask>(&look(DEPTH_MAX + 1)).is_err());
+        }
+        assert!(envelope::open::<Ask>(&look(1)).is_ok(), "a refusal leaves no trace");
+    }
+
+    #[test]
+    fn words_of_peers_are_few_and_short() {
+        assert_eq!((known("effort"), known("EFFORT"), known(&"a".repeat(40))), ("effort", "other", "other"));
+        (0..2 * WORDS_MAX).for_each(|n| drop(known(&format!("w{n}")).len()));
+        assert_eq!(known("one-more"), "other");
+        assert_eq!(known("effort"), "effort");
+    }
 }

@@ -73,7 +73,12 @@ fn view(machine: &Machine) -> Option<Value> {
     let mut nodes: Vec<Value> = Vec::new();
     for node in status["nodes"].as_array()? {
         let same = ["name", "state", "roles", "voter", "leader"];
-        nodes.push(same.iter().map(|key| ((*key).to_owned(), node[*key].clone())).collect::<serde_json::Map<_, _>>().into());
+        nodes.push(
+            same.iter()
+                .map(|key| ((*key).to_owned(), node[*key].clone()))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
+        );
     }
     nodes.sort_by_key(|node| node["name"].as_str().map(str::to_owned));
     Some(serde_json::json!({ "leader": status["leader"], "nodes": nodes }))
@@ -86,7 +91,8 @@ pub(crate) fn complaints(machines: &[Machine], acknowledged: u64) -> Vec<String>
         found.push(format!("{error:#}"));
     }
     for url in (0..KEYS).map(target) {
-        let owners = || -> Vec<Option<String>> { machines.iter().map(|machine| owner(machine, &url)).collect() };
+        let owners =
+            || -> Vec<Option<String>> { machines.iter().map(|machine| owner(machine, &url)).collect() };
         let agree = |owners: &[Option<String>]| owners.iter().all(|one| one.is_some() && *one == owners[0]);
         // Views are equal by now; what nodes weigh travels with hints, and may be a moment later.
         if eventually("one owner", || agree(&owners()).then_some(())).is_err() {
@@ -96,13 +102,20 @@ pub(crate) fn complaints(machines: &[Machine], acknowledged: u64) -> Vec<String>
     for machine in machines {
         match machine.tutti(&["store", "get", KEY, "--linearizable"]) {
             Ok(text) if text.trim().parse::<u64>().is_ok_and(|number| number >= acknowledged) => {}
-            Ok(text) => found.push(format!("`{}` has {}, acknowledged was {acknowledged}", machine.name, text.trim())),
+            Ok(text) => {
+                found.push(format!("`{}` has {}, acknowledged was {acknowledged}", machine.name, text.trim()))
+            }
             Err(error) => found.push(format!("{error:#}")),
         }
         for metric in ["tutti_flow_flights", "tutti_worker_busy"] {
-            let idle = eventually("nothing is under way", || (machine.metric(metric).ok()? == 0.0).then_some(()));
+            let idle =
+                eventually("nothing is under way", || (machine.metric(metric).ok()? == 0.0).then_some(()));
             if idle.is_err() {
-                found.push(format!("`{}`: something is stuck: {metric} {:?}", machine.name, machine.metric(metric)));
+                found.push(format!(
+                    "`{}`: something is stuck: {metric} {:?}",
+                    machine.name,
+                    machine.metric(metric)
+                ));
             }
         }
     }

@@ -39,8 +39,10 @@ impl Client {
         };
         let mut body = held.split_off(end);
         let head = String::from_utf8_lossy(&held).to_ascii_lowercase();
-        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+        let status =
+            head.split(' ').nth(1).and_then(|word| word.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        let length =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
         let length = length.filter(|length| *length <= ANSWER_MAX).ok_or(io::ErrorKind::InvalidData)?;
         while body.len() < length {
             self.more(&mut body)?;

@@ -84,13 +84,16 @@ impl Machine {
 
     /// Starts the node, with a token to join with or without, and waits until it serves.
     pub(crate) fn start(&mut self, token: Option<&str>) -> anyhow::Result<()> {
-        let log = File::options().append(true).create(true).open(self.folder.join("log")).context("no log")?;
+        let log =
+            File::options().append(true).create(true).open(self.folder.join("log")).context("no log")?;
         let [limits, counts] = self.group.doors();
         let join_groups = format!("echo $$ > {limits} && echo $$ > {counts} && exec \"$@\"");
         let host = address(self.at);
         let mut command = Command::new("sh");
         command.args(["-c", &join_groups, "sh"]).args(self.port.enter()).arg(&self.binary);
-        command.args(["serve", "--name", self.name, "--log", "json", "--admin", "127.0.0.1:8401", "--data"]).arg(self.data());
+        command
+            .args(["serve", "--name", self.name, "--log", "json", "--admin", "127.0.0.1:8401", "--data"])
+            .arg(self.data());
         for (flag, port) in [("--http", HTTP), ("--node", NODE), ("--metrics", METRICS)] {
             command.args([flag, &format!("{host}:{port}")]);
         }
@@ -152,9 +155,12 @@ impl Machine {
     /// The sum of a metric over all its labels.
     pub(crate) fn metric(&self, name: &str) -> anyhow::Result<f64> {
         let from = SocketAddr::from((address(self.at), METRICS));
-        let answer = http::get(from, "/metrics", ANSWER_WITHIN).with_context(|| format!("no metrics of `{}`", self.name))?;
+        let answer = http::get(from, "/metrics", ANSWER_WITHIN)
+            .with_context(|| format!("no metrics of `{}`", self.name))?;
         let text = String::from_utf8_lossy(&answer.body).into_owned();
-        let rows = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        let rows = text
+            .lines()
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
         Ok(rows.filter_map(|row| row.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 }

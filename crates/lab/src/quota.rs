@@ -51,12 +51,17 @@ impl Group {
     ///
     /// Errors: there are no control groups of version 1.
     pub(crate) fn new(lab: &str, node: &str, percent: u64) -> anyhow::Result<Self> {
-        let group = Self { limits: Path::new(LIMITS).join(lab).join(node), counts: Path::new(COUNTS).join(lab).join(node) };
+        let group = Self {
+            limits: Path::new(LIMITS).join(lab).join(node),
+            counts: Path::new(COUNTS).join(lab).join(node),
+        };
         for folder in [&group.limits, &group.counts] {
-            std::fs::create_dir_all(folder).with_context(|| format!("no control group {}", folder.display()))?;
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("no control group {}", folder.display()))?;
         }
         let write = |file: &str, value: u64| {
-            std::fs::write(group.limits.join(file), value.to_string()).with_context(|| format!("no quota: {file}"))
+            std::fs::write(group.limits.join(file), value.to_string())
+                .with_context(|| format!("no quota: {file}"))
         };
         write("cpu.cfs_period_us", PERIOD_US)?;
         write("cpu.cfs_quota_us", PERIOD_US * percent / 100)?;

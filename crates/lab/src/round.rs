@@ -27,7 +27,8 @@ const SHOWN_MAX: usize = 5;
 pub(crate) fn all(cli: &Cli, groups: &str) -> anyhow::Result<bool> {
     let scenario = Scenario::read(&cli.scenarios)?;
     if cli.data.exists() {
-        std::fs::remove_dir_all(&cli.data).with_context(|| format!("{} cannot be emptied", cli.data.display()))?;
+        std::fs::remove_dir_all(&cli.data)
+            .with_context(|| format!("{} cannot be emptied", cli.data.display()))?;
     }
     std::fs::create_dir_all(&cli.data).with_context(|| format!("{} cannot be made", cli.data.display()))?;
     let data = std::path::absolute(&cli.data)?;
@@ -37,7 +38,11 @@ pub(crate) fn all(cli: &Cli, groups: &str) -> anyhow::Result<bool> {
     let mut lab = Lab::build(&scenario, &outfit, &originals)?;
     let mut wrong = 0;
     for round in 0..cli.rounds {
-        for fault in scenario.faults.iter().filter(|fault| cli.only.as_ref().is_none_or(|only| fault.name.contains(only))) {
+        for fault in scenario
+            .faults
+            .iter()
+            .filter(|fault| cli.only.as_ref().is_none_or(|only| fault.name.contains(only)))
+        {
             let complaints = lab.try_out(fault)?;
             for complaint in &complaints {
                 println!("  wrong: {complaint}");
@@ -73,7 +78,8 @@ impl<'a> Lab<'a> {
             machines.push(machine);
         }
         audit::settled(&machines)?;
-        let mut lab = Self { scenario, machines, time: MachineTime::start(), rate: 0.0, serial: 0, written: 0 };
+        let mut lab =
+            Self { scenario, machines, time: MachineTime::start(), rate: 0.0, serial: 0, written: 0 };
         lab.set_pace()?;
         Ok(lab)
     }
@@ -87,14 +93,19 @@ impl<'a> Lab<'a> {
         let cost = used(self).saturating_sub(before).as_secs_f64() / PROBES as f64;
         let cores = self.machines.len() as f64 * self.scenario.quota_pct as f64 / 100.0;
         self.rate = cores * self.scenario.load_pct as f64 / 100.0 / cost.max(0.001);
-        println!("lab: a request costs {:.1} ms of CPU in all; the load is {:.1} a second", cost * 1e3, self.rate);
+        println!(
+            "lab: a request costs {:.1} ms of CPU in all; the load is {:.1} a second",
+            cost * 1e3,
+            self.rate
+        );
         Ok(())
     }
 
     fn probe(&mut self) -> anyhow::Result<()> {
         for turn in 0..PROBES {
             let front = &self.machines[turn as usize % self.machines.len()];
-            let answer = http::get(front.http(), &load::target(self.serial), PROBE_WITHIN).context("a probe")?;
+            let answer =
+                http::get(front.http(), &load::target(self.serial), PROBE_WITHIN).context("a probe")?;
             anyhow::ensure!(answer.status == 200, "a probe was answered {}", answer.status);
             self.serial += 1;
         }
@@ -146,18 +157,30 @@ impl<'a> Lab<'a> {
         for one in lost.iter().take(SHOWN_MAX) {
             let since = one.due.since(span.went_wrong);
             let why = (&one.failed, &one.failed_again);
-            complaints.push(format!("a request of front {} failed {since:?} after the fault: {why:?}", one.front));
+            complaints
+                .push(format!("a request of front {} failed {since:?} after the fault: {why:?}", one.front));
         }
         let before = load::p99(done, span.begun + Duration::from_secs(1), span.went_wrong);
         let at_once = load::p99(done, span.went_wrong, span.went_wrong + Duration::from_secs(1));
-        println!("  {} requests, {} failed, {at_victim} broke on the victim as front", done.len(), lost.len());
+        println!(
+            "  {} requests, {} failed, {at_victim} broke on the victim as front",
+            done.len(),
+            lost.len()
+        );
         println!("  p99 before {before:?}, in the first second {at_once:?}");
-        complaints.extend(fault.normal_within().and_then(|within| self.is_slow_after(within, before, done, span)));
+        complaints
+            .extend(fault.normal_within().and_then(|within| self.is_slow_after(within, before, done, span)));
         complaints
     }
 
     /// Whether requests are not as fast again soon enough. What is normal with a node less shows at the end of the fault.
-    fn is_slow_after(&self, within: Duration, before: Duration, done: &[Done], span: &Span) -> Option<String> {
+    fn is_slow_after(
+        &self,
+        within: Duration,
+        before: Duration,
+        done: &[Done],
+        span: &Span,
+    ) -> Option<String> {
         let half = span.went_wrong + self.scenario.during() / 2;
         let soon = load::p99(done, span.went_wrong + within, half);
         let late = load::p99(done, half, span.until);

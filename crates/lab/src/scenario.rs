@@ -64,7 +64,8 @@ pub(crate) enum Fronts {
 impl Scenario {
     /// Errors: it cannot be read, or has a key that is not known.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
         let scenario: Self = toml::from_str(&text).with_context(|| path.display().to_string())?;
         if !(3..=9).contains(&scenario.nodes) || scenario.originals_on > scenario.nodes {
             anyhow::bail!("{}: `nodes` is 3 to 9, and `originals_on` at most as many", path.display());
@@ -96,7 +97,11 @@ mod tests {
     fn the_scenarios_of_this_package_can_be_read() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/faults.toml");
         let scenario = Scenario::read(Path::new(path)).unwrap();
-        assert_eq!((scenario.nodes, scenario.quota_pct, scenario.load_pct), (3, 25, 55), "row 2 of the table");
+        assert_eq!(
+            (scenario.nodes, scenario.quota_pct, scenario.load_pct),
+            (3, 25, 55),
+            "row 2 of the table"
+        );
         for kind in [Kind::Kill, Kind::Stop, Kind::Unplug, Kind::Mute, Kind::Deaf, Kind::Loss] {
             assert!(scenario.faults.iter().any(|fault| fault.kind == kind), "{kind:?}");
         }

@@ -92,7 +92,9 @@ impl Port {
             Trouble::Mute => run(&format!("nft add rule bridge lab from iifname {cable} drop")),
             Trouble::Deaf => run(&format!("nft add rule bridge lab to oifname {cable} drop")),
             Trouble::Loss => {
-                run(&format!("nft add rule bridge lab from iifname {cable} numgen random mod 100 < 30 drop"))?;
+                run(&format!(
+                    "nft add rule bridge lab from iifname {cable} numgen random mod 100 < 30 drop"
+                ))?;
                 run(&format!("nft add rule bridge lab to oifname {cable} numgen random mod 100 < 30 drop"))
             }
         }

@@ -30,7 +30,7 @@ mod suite;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
@@ -42,9 +42,9 @@ use tutti_base::rng::Rng;
 use tutti_base::{BoxFuture, Clock, NodeId, Peers, Serve};
 use tutti_telemetry::Metrics;
 
-pub use self::backup::Restored;
+pub use self::backup::{KEPT_BY_RESTORE, Restored};
 pub use self::config::{
-    APPEND_BYTES_MAX, CHUNK_BYTES_MAX, KEEP_ALIVES_MAX, OUTCOMES_MAX, PROPOSAL_BYTES_MAX,
+    APPEND_BYTES_MAX, CHUNK_BYTES_MAX, ELECTED_WITHIN, KEEP_ALIVES_MAX, OUTCOMES_MAX, PROPOSAL_BYTES_MAX,
     PROPOSAL_WRITES_MAX, RECENT_BYTES_MAX, RECENT_ENTRIES_MAX, REPLICAS_MAX, RaftConfig, SNAPSHOT_BYTES_MAX,
 };
 pub use self::health::ReplicaHealth;
@@ -141,6 +141,8 @@ impl ReplicatedStore {
             members: Mutex::default(),
             rejoining: tokio::sync::Mutex::default(),
             guides: Mutex::default(),
+            guard: OnceLock::new(),
+            disbelieved: AtomicU64::new(0),
         });
         replica.operate(Surgery { run: Some(run), ..Surgery::default() }).await?;
         replica.start(&known).await?;
@@ -165,8 +167,10 @@ impl ReplicatedStore {
         Arc::new(Service { replica: Arc::downgrade(&self.replica), guard: None })
     }
 
-    /// The same, for nodes that `guard` does not trust with everything.
+    /// The same, for nodes that `guard` does not trust with everything. The first guard given also says whose epoch this
+    /// node believes.
     pub fn guarded_service(&self, guard: Arc<dyn Guard>) -> Arc<dyn Serve> {
+        let guard = Arc::clone(self.replica.guard.get_or_init(|| guard));
         Arc::new(Service { replica: Arc::downgrade(&self.replica), guard: Some(guard) })
     }
 
@@ -268,7 +272,9 @@ impl ReplicatedStore {
 
     /// Makes this learner the one voter under a new epoch, for two nodes of which the voter is lost. What reached it is
     /// kept. The old voter, should it return, lists what it wrote since in [`late_file`] and joins as a new learner once
-    /// it meets this node; nothing of it is merged. Not cancel-safe.
+    /// it meets this node; nothing of it is merged. Refused while a majority of the voters answers; where there are
+    /// several, that is looked at for [`ELECTED_WITHIN`], so that an election is not mistaken for their loss.
+    /// Not cancel-safe: spawn it.
     pub async fn promote_alone(&self) -> Result<(), StoreError> {
         self.replica.promote_alone().await
     }
@@ -286,7 +292,8 @@ impl ReplicatedStore {
         backup::save(&self.replica.vault, self.replica.scene.writing, secrets, to).await
     }
 
-    /// Makes the state what a backup says, after checking all of it. Reading blocks. Broken off, it may be run again.
+    /// Makes the state what a backup says, after checking all of it, but for [`KEPT_BY_RESTORE`]. Reading blocks. Broken
+    /// off, it may be run again.
     pub async fn restore(&self, from: &mut (dyn Read + Send)) -> Result<Restored, StoreError> {
         self.linearize().await?;
         let tables = self.tables()?;

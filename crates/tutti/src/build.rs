@@ -33,6 +33,10 @@ pub(crate) use member::Member;
 pub(crate) use services::Services;
 pub(crate) use state::State;
 
+/// What other nodes have given to this one to do gets this long when it stops.
+const PEERS_WITHIN: Duration = Duration::from_secs(5);
+/// How often that is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What a node without a cache directory weighs among owners.
 const MEMORY_ONLY_MIB: u32 = 64;
 /// Requests that are under way when the server stops get this long.
@@ -100,7 +104,7 @@ impl House {
             clock: Arc::clone(&clock),
             tenants: Arc::<crate::tenancy::TenantTable>::clone(&state.tenants),
             purges: Arc::new(StoredPurges(Arc::clone(&state.local))),
-            shelf: Arc::new(()),
+            shelf: Arc::new(sources.shelf()),
             peers: Arc::<Links>::clone(&member.links),
             nodes: Arc::<tutti_cluster::node::Cluster>::clone(&member.nodes),
             me: member.name(),
@@ -140,6 +144,10 @@ impl House {
     /// Lets requests end, then makes what is queued for the disk durable.
     pub(crate) async fn close(&self, front: Front) -> Drained {
         let drained = front.drain(DRAIN_WITHIN).await;
+        let until = self.clock.now() + PEERS_WITHIN;
+        while self.flow.accepted().jobs() > 0 && self.clock.now() < until {
+            self.clock.sleep_until(self.clock.now() + LOOK_EVERY).await;
+        }
         let caches = Arc::clone(&self.caches);
         if !tokio::task::spawn_blocking(move || caches.close()).await.unwrap_or(false) {
             tracing::warn!("the caches did not finish writing in time; what is missing will be made again");

@@ -1,6 +1,7 @@
 //! What the administration sees of the house, and how a changed document reaches it.
 
 mod abroad;
+mod assets;
 mod checks;
 mod follow;
 mod governing;
@@ -15,13 +16,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use tutti_admin::console::{
+    AssetDone, AssetName, AssetPage, AssetQuery,
     CacheHoldings, CacheStats, Candidate, DoctorReport, EventPage, EventQuery, Explanation, NewToken, NodeDone, NodeOrder, Port,
     PortList, Promoted, PurgeReport, PurgeRequest, RestoreDone, ServiceStatus, Status, Step, TokenInfo, TokenTerms,
     UrlAnswer, UrlRequest,
 };
 use tutti_admin::{Console, Listeners, Readiness};
-use tutti_base::{BoxFuture, Problem, Tick, Wall};
+use tutti_base::{Body, BoxFuture, Problem, Tick, Wall};
 use tutti_cache::Stats;
+use tutti_flow::Assets;
 
 use crate::build::House;
 
@@ -37,6 +40,7 @@ const DRAINING: u8 = 2;
 /// The house, as its administration sees it.
 pub(crate) struct HouseConsole {
     house: Arc<House>,
+    assets: Assets,
     ports: Vec<Port>,
     state: AtomicU8,
     started: Wall,
@@ -71,6 +75,7 @@ impl HouseConsole {
             started: house.clock.wall(),
             started_tick: house.clock.now(),
             house: Arc::clone(house),
+            assets: Assets::new(Arc::clone(&house.flow), &house.metrics),
             ports,
             state: AtomicU8::new(STARTING),
         }
@@ -266,6 +271,18 @@ impl Console for HouseConsole {
     }
     fn events(&self, query: EventQuery) -> BoxFuture<'_, Result<EventPage, Problem>> {
         Box::pin(abroad::events(&self.house, query))
+    }
+    fn assets(&self, query: AssetQuery) -> BoxFuture<'_, Result<AssetPage, Problem>> {
+        Box::pin(assets::list(&self.assets, query))
+    }
+    fn asset_bytes_max(&self) -> u64 {
+        self.assets.bytes_max()
+    }
+    fn asset_put(&self, name: AssetName, body: Body) -> BoxFuture<'_, Result<AssetDone, Problem>> {
+        Box::pin(assets::put(&self.assets, name, body))
+    }
+    fn asset_remove(&self, name: AssetName) -> BoxFuture<'_, Result<AssetDone, Problem>> {
+        Box::pin(assets::remove(&self.assets, name))
     }
     fn linearize(&self) -> BoxFuture<'_, Result<tutti_store::Revision, Problem>> {
         Box::pin(governing::linearize(&self.house.member))

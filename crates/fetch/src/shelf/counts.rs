@@ -28,7 +28,11 @@ impl Counts {
         let (done, failed) = (Family::default(), Family::default());
         Self {
             done: metrics.register("fetch_shelf", "Folders listed, files written and removed, by kind", done),
-            failed: metrics.register("fetch_shelf_errors", "Lists and changes of folders that failed, by kind", failed),
+            failed: metrics.register(
+                "fetch_shelf_errors",
+                "Lists and changes of folders that failed, by kind",
+                failed,
+            ),
         }
     }
 

@@ -105,20 +105,30 @@ impl ShelfError {
             ShelfError::NoFolder => no_folder(folder, folders),
             ShelfError::Path => format!("`{path}` is no path of an original"),
             ShelfError::Taken(what) => format!("{name} is {what}; take another name"),
-            ShelfError::TooLong(limit) => format!("{name} would be longer than {limit} bytes, the most of an original"),
+            ShelfError::TooLong(limit) => {
+                format!("{name} would be longer than {limit} bytes, the most of an original")
+            }
             ShelfError::TooMany => {
                 format!("{place} has more than {LOOKED_MAX} names to look at; name a prefix that ends in `/`")
             }
             ShelfError::Body(error) => format!("{name} is not written: {error}"),
             ShelfError::File(Errno::ROFS) => {
-                format!("{place} lies on a file system that is mounted read-only; change the original where it is kept")
+                format!(
+                    "{place} lies on a file system that is mounted read-only; change the original where it is kept"
+                )
             }
             ShelfError::File(Errno::ACCESS | Errno::PERM) => {
                 let uid = uid();
-                format!("{place} may not be changed by uid {uid} at `{path}`; give that uid write permission there")
+                format!(
+                    "{place} may not be changed by uid {uid} at `{path}`; give that uid write permission there"
+                )
             }
-            ShelfError::File(Errno::NOSPC | Errno::DQUOT) => format!("there is no room left in {place}; make some"),
-            ShelfError::File(Errno::XDEV | Errno::LOOP) => format!("{name}: a link on the way leads out of {place}"),
+            ShelfError::File(Errno::NOSPC | Errno::DQUOT) => {
+                format!("there is no room left in {place}; make some")
+            }
+            ShelfError::File(Errno::XDEV | Errno::LOOP) => {
+                format!("{name}: a link on the way leads out of {place}")
+            }
             ShelfError::File(Errno::NOTDIR | Errno::EXIST) => {
                 format!("{name}: a part of its path is a file; take another name")
             }
@@ -132,6 +142,7 @@ impl ShelfError {
 /// Says that there is no folder `folder`, and which there are: `folders`.
 pub fn no_folder(folder: &str, folders: &[String]) -> String {
     let names: Vec<String> = folders.iter().map(|name| called(name)).collect();
-    let there = if names.is_empty() { "none; add one with `--originals`".to_owned() } else { names.join(", ") };
+    let there =
+        if names.is_empty() { "none; add one with `--originals`".to_owned() } else { names.join(", ") };
     format!("there is no {}; there is {there}", called(folder).trim_start_matches("the "))
 }

@@ -102,7 +102,9 @@ pub(super) fn remove(root: &Path, path: &str, at: Wall, turn: &Mutex<()>) -> Res
         Ok(found) => found,
         // What cannot be served from here, like a folder or a link that leads out, is no original.
         Err(OpenError::Irregular(_)) => return Ok(Removed::NotThere),
-        Err(OpenError::File(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::XDEV | Errno::LOOP)) => {
+        Err(OpenError::File(
+            Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::XDEV | Errno::LOOP,
+        )) => {
             return Ok(Removed::NotThere);
         }
         Err(error) => return Err(error.into()),

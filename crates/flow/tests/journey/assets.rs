@@ -111,7 +111,8 @@ async fn of_two_contents_the_newest_wins_everywhere_and_it_is_told() {
     town.nodes[0].shelf.lay("cat", "old", Wall(1_000));
     town.nodes[1].shelf.lay("cat", "newer", Wall(2_000));
     assert_eq!(town.all_say("cat").await, ["NEWER!"; 3]);
-    let told: u64 = town.nodes.iter().map(|node| count(&node.metrics.text(), "tutti_flow_conflicts_total")).sum();
+    let told: u64 =
+        town.nodes.iter().map(|node| count(&node.metrics.text(), "tutti_flow_conflicts_total")).sum();
     assert!(told > 0);
     for at in 0..3 {
         let held = town.only(at).await;

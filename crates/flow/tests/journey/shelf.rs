@@ -77,8 +77,9 @@ impl Shelf for TestShelf {
     }
     fn list(&self, query: ShelfQuery, gone: Gone) -> BoxFuture<'_, Result<ShelfPage, Problem>> {
         let all = self.files.lock().unwrap().clone();
-        let file = |(path, (bytes, modified)): (String, (Bytes, u64))| {
-            ShelfFile { path, stamp: stamp(&bytes, modified) }
+        let file = |(path, (bytes, modified)): (String, (Bytes, u64))| ShelfFile {
+            path,
+            stamp: stamp(&bytes, modified),
         };
         let wanted = |file: &ShelfFile| {
             let is_on_page = file.path.starts_with(&query.prefix) && file.path > query.after;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tutti_base::net::SILENT_AFTER;
 use tutti_base::{
-    BoxFuture, Call, CallError, Evidence, Load, Member, NodeId, NodeState, Nodes, Peers, Reply, Roles, Serve, Tick,
-    Topic, View,
+    BoxFuture, Call, CallError, Evidence, Load, Member, NodeId, NodeState, Nodes, Peers, Reply, Roles, Serve,
+    Tick, Topic, View,
 };
 use tutti_flow::{Answering, Config, Flow};
 

@@ -13,8 +13,8 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 use tutti_base::http::{Method, Validator};
 use tutti_base::{
-    Body, BoxFuture, Clock, ContentHash, Context, Deadline, FileBody, KeptBody, Kind, NodeId, Nodes, Peers, Problem,
-    RequestId, RequestKey, ResultKey, Source, SourceKey, StreamBody, TenantId, Tick, Wall,
+    Body, BoxFuture, Clock, ContentHash, Context, Deadline, FileBody, KeptBody, Kind, NodeId, Nodes, Peers,
+    Problem, RequestId, RequestKey, ResultKey, Source, SourceKey, StreamBody, TenantId, Tick, Wall,
 };
 use tutti_cache::{
     Binding, Entry, OriginalRecord, OriginalWriter, Originals, ResultMeta, Results, SealedOriginal, Stats,
@@ -22,7 +22,8 @@ use tutti_cache::{
 use tutti_fetch::{Fetch, FetchRequest, Fetched, FileStamp, FolderFile, OriginAnswer};
 use tutti_flow::journey::Degrade;
 use tutti_flow::{
-    Alone, Answer, Assets, Capacity, Config, Copies, Flow, Outside, Planned, Purge, PurgeKeeper, Spawn, Task, Tenants, Work,
+    Alone, Answer, Assets, Capacity, Config, Copies, Flow, Outside, Planned, Purge, PurgeKeeper, Spawn, Task,
+    Tenants, Work,
 };
 use tutti_service::plan::Cost;
 use tutti_service::registry::ServiceId;

@@ -19,6 +19,11 @@ const RESTORE_OPS_MAX: usize = 64;
 /// The most bytes of values of one transaction of a restore.
 const RESTORE_BYTES_MAX: usize = 1 << 20;
 
+/// Tables that a restore leaves as they are: who belongs to the cluster, what lets machines in, and secrets, among them the
+/// key of the cluster's authority. A backup's would bring removed nodes back, make spent tokens good again and shut out who
+/// joined since.
+pub const KEPT_BY_RESTORE: [&str; 4] = ["cluster", "nodes", "secrets", "tokens"];
+
 /// What a restore did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Restored {
@@ -71,18 +76,19 @@ fn values(from: &mut (dyn Read + Send)) -> Result<(Revision, BTreeMap<Key, Vec<u
     Ok((revision, values))
 }
 
-/// Makes the state what the backup says, but for keys that live by a lease and, where the backup has none, secrets. It is
-/// checked as a whole first. Broken off, it may be run again.
+/// Makes the state what the backup says, but for keys that live by a lease and [`KEPT_BY_RESTORE`]. It is checked as a
+/// whole first. Broken off, it may be run again.
 pub(crate) async fn restore(
     store: &dyn Store,
     tables: &[String],
     from: &mut (dyn Read + Send),
 ) -> Result<Restored, StoreError> {
-    let (of, wanted) = values(from)?;
+    let (of, mut wanted) = values(from)?;
+    let is_kept = |table: &str| KEPT_BY_RESTORE.contains(&table);
+    wanted.retain(|at, _| !is_kept(&at.table));
     let mut done = Restored { of, ..Restored::default() };
-    let has_secrets = wanted.keys().any(|at| at.table == crate::secrets::TABLE);
     let mut ops = Vec::new();
-    for table in tables.iter().filter(|table| has_secrets || *table != crate::secrets::TABLE) {
+    for table in tables.iter().filter(|table| !is_kept(table)) {
         for at in surplus(store, table, &wanted)? {
             done.removed += 1;
             ops.push(Op::delete(at));

@@ -24,6 +24,8 @@ pub const RECENT_BYTES_MAX: usize = 8 << 20;
 pub const SNAPSHOT_BYTES_MAX: usize = 512 << 20;
 /// The most nodes of a cluster of stores, learners included.
 pub const REPLICAS_MAX: usize = 128;
+/// How long it is looked, before a node is made the one voter, whether several voters elect a leader: longer than they take.
+pub const ELECTED_WITHIN: Duration = Duration::from_secs(3);
 
 /// What an operator may set of the replicated store.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tutti_telemetry::{Counter, Gauge, Histogram, Metrics, seconds_histogram};
 
 use super::config::{
-    APPEND_BYTES_MAX, CHUNK_BYTES_MAX, KEEP_ALIVES_MAX, OUTCOMES_MAX, PROPOSAL_BYTES_MAX,
+    APPEND_BYTES_MAX, CHUNK_BYTES_MAX, ELECTED_WITHIN, KEEP_ALIVES_MAX, OUTCOMES_MAX, PROPOSAL_BYTES_MAX,
     PROPOSAL_WRITES_MAX, RECENT_BYTES_MAX, RECENT_ENTRIES_MAX, REPLICAS_MAX, RaftConfig, SNAPSHOT_BYTES_MAX,
 };
 use super::status::{RaftRole, RaftStatus};
@@ -31,6 +31,8 @@ pub(crate) struct RaftCounts {
     /// How often it fell silent as a leader without a quorum.
     pub(crate) mutes: Counter,
     pub(crate) rejoins: Counter,
+    /// Newer epochs that were named and not believed.
+    pub(crate) disbelieved: Counter,
 }
 
 impl RaftCounts {
@@ -46,6 +48,11 @@ impl RaftCounts {
             ("store_recent_entries", "Most log entries in memory", RECENT_ENTRIES_MAX as u64),
             ("store_recent_bytes", "Most bytes of log entries in memory", RECENT_BYTES_MAX as u64),
             ("store_log_entries", "Log entries kept after a snapshot", config.log_entries),
+            (
+                "store_elected_ms",
+                "Longest look for a leader before a node is made the one voter",
+                ELECTED_WITHIN.as_millis() as u64,
+            ),
             ("store_replicas", "Most nodes with a copy", REPLICAS_MAX as u64),
         ];
         for (name, help, value) in limits {
@@ -71,6 +78,7 @@ impl RaftCounts {
             pre_votes: metrics.counter("store_raft_pre_votes", "Votes before the vote that found a majority"),
             mutes: metrics.counter("store_raft_mutes", "Times of silence as a leader without a quorum"),
             rejoins: metrics.counter("store_raft_rejoins", "Times that it was made anew from a peer"),
+            disbelieved: metrics.counter("store_raft_disbelieved", "Newer epochs named and not believed"),
         })
     }
 

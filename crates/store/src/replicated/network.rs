@@ -103,6 +103,20 @@ impl RaftNetwork<Types> for Line {
 }
 
 impl Replica {
+    /// Asks `to` for an answer, and in the name of which epoch it was given. Cancel-safe.
+    pub(crate) async fn exchange(
+        &self,
+        to: NodeId,
+        ask: &Ask,
+        within: Duration,
+    ) -> Result<(u64, Answer), CallError> {
+        let (head, body) = wire::sealed(self.epoch(), ask);
+        let lane = if body.len() > SMALL_MAX { Lane::Bulk } else { Lane::Control };
+        let reply = self.peers.call(to, Call { topic: Topic::STORE, lane, head, body, within }).await?;
+        let Body::Whole(body) = reply.body else { return Err(CallError::Broken(to)) };
+        wire::opened::<Answer>(&reply.head, &body).map_err(|_| CallError::Broken(to))
+    }
+
     /// Asks `to`. Cancel-safe. An answer of another epoch is none.
     pub(crate) async fn ask(
         self: &Arc<Self>,
@@ -110,17 +124,10 @@ impl Replica {
         ask: &Ask,
         within: Duration,
     ) -> Result<Answer, CallError> {
-        let (head, body) = wire::sealed(self.epoch(), ask);
-        let lane = if body.len() > SMALL_MAX { Lane::Bulk } else { Lane::Control };
-        let reply = self.peers.call(to, Call { topic: Topic::STORE, lane, head, body, within }).await?;
-        let Body::Whole(body) = reply.body else { return Err(CallError::Broken(to)) };
-        let (epoch, answer) =
-            wire::opened::<Answer>(&reply.head, &body).map_err(|_| CallError::Broken(to))?;
+        let (epoch, answer) = self.exchange(to, ask, within).await?;
         match self.meet(to, epoch).await {
             Met::Same => Ok(answer),
-            // The list of epochs is what a node that was left behind has to ask for.
-            Met::Newer if matches!(answer, Answer::Epochs(_) | Answer::Rejoin(_)) => Ok(answer),
-            Met::Older | Met::Newer => Err(CallError::Unreachable(to)),
+            Met::Older | Met::Newer | Met::Disbelieved => Err(CallError::Unreachable(to)),
         }
     }
 }

@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use openraft::{ChangeMembers, CommittedLeaderId, EmptyNode, RaftLogReader};
 use tutti_base::NodeId;
 
+use super::config::ELECTED_WITHIN;
 use super::health::ReplicaHealth;
 use super::late;
 use super::replica::{Replica, Surgery};
@@ -19,6 +21,9 @@ use crate::store::StoreError;
 /// How long one try of asking the way back may take, and how long it waits until the next.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How long one look may take whether a majority answers, and how long until the next.
+const LOOK_WITHIN: Duration = Duration::from_millis(500);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Replica {
     fn alone(&self, at: LogId) -> AppliedRecord {
@@ -42,10 +47,18 @@ impl Replica {
 
     /// Makes this learner the one voter of a new epoch. What has reached it is kept.
     pub(crate) async fn promote_alone(self: &Arc<Self>) -> Result<(), StoreError> {
+        let _one_at_a_time = self.rejoining.lock().await;
         let status = self.status.borrow().clone();
         if status.voters.is_empty() || status.voters.contains(&self.me) {
             let text =
                 "only a node that follows without a vote can be made the one voter; this one is not one";
+            return Err(StoreError::Invalid(text.into()));
+        }
+        if let Some(leader) = self.find_quorum(&status.voters).await {
+            let text = format!(
+                "node {leader} leads and a majority of the voters answers it, so nothing is lost; a node is made the \
+                 one voter only when they do not"
+            );
             return Err(StoreError::Invalid(text.into()));
         }
         self.stop().await;
@@ -60,6 +73,23 @@ impl Replica {
         let batch = Batch { epoch: Some((epoch, fork)), ..Batch::default() };
         let written = self.raft()?.client_write(batch).await;
         written.map(|_| ()).map_err(|error| StoreError::NoLeader(error.to_string()))
+    }
+
+    /// The leader among `voters` that a majority of them answers, if there is one. Several may just be electing.
+    async fn find_quorum(self: &Arc<Self>, voters: &[NodeId]) -> Option<NodeId> {
+        let until = self.clock.now() + ELECTED_WITHIN;
+        loop {
+            let asked = voters.iter().map(|voter| async {
+                // Answered by a leader alone, once a majority has confirmed it.
+                let answer = self.ask(*voter, &Ask::ReadIndex, LOOK_WITHIN).await;
+                matches!(answer, Ok(Answer::ReadIndex(_))).then_some(*voter)
+            });
+            let found = join_all(asked).await.into_iter().flatten().next();
+            if found.is_some() || voters.len() == 1 || self.clock.now() >= until {
+                return found;
+            }
+            self.pause(LOOK_AGAIN).await;
+        }
     }
 
     /// Applies what the log has, and begins the next epoch after it.
@@ -151,26 +181,27 @@ impl Replica {
             .chain(&status.voters)
             .chain(&status.learners)
             .copied()
-            .filter(|id| *id != self.me)
+            .filter(|id| *id != self.me && self.may_lead(*id))
             .collect();
         let _one_at_a_time = self.rejoining.lock().await;
         self.stop().await;
         let epochs = self.ask_epochs(&known).await?;
-        if let Some((now, _)) = epochs.last()
-            && *now > self.epoch()
-        {
+        let epoch = epochs.last().map_or(0, |(epoch, _)| *epoch).max(self.epoch());
+        if epoch > self.epoch() {
             self.list_late(&epochs)?;
+        } else if matches!(self.health.now(), ReplicaHealth::Superseded(_)) {
+            let text = "no node shows where the newer epoch began any more; this node waits for one that does";
+            return Err(StoreError::NoLeader(text.into()));
         }
-        let vote = self.ask_in(&known).await?;
+        let vote = self.ask_in(&known, epoch).await?;
         let run = self.run.load(Ordering::SeqCst);
         self.vault.empty(&*self.clock).await?;
-        let epoch =
-            epochs.last().map(|(epoch, _)| *epoch).filter(|now| *now > self.epoch()).unwrap_or(self.epoch());
         let surgery = Surgery { epoch: Some(epoch), run: Some(run), vote: Some(vote), ..Surgery::default() };
         self.operate(surgery).await?;
         self.scene.changes.jump(crate::store::Revision(0));
         self.health.recover();
         self.counts.rejoins.inc();
+        self.guides.lock().unwrap_or_else(PoisonError::into_inner).clear();
         *self.members.lock().unwrap_or_else(PoisonError::into_inner) = Default::default();
         self.start(&self.known()?).await
     }
@@ -189,7 +220,7 @@ impl Replica {
     async fn ask_epochs(self: &Arc<Self>, peers: &BTreeSet<NodeId>) -> Result<Vec<(u64, u64)>, StoreError> {
         let mut newest: Option<Vec<(u64, u64)>> = None;
         for peer in peers {
-            if let Ok(Answer::Epochs(epochs)) = self.ask(*peer, &Ask::Epochs, ASK_WITHIN).await
+            if let Ok((_, Answer::Epochs(epochs))) = self.exchange(*peer, &Ask::Epochs, ASK_WITHIN).await
                 && newest.as_ref().is_none_or(|newest| epochs.last() > newest.last())
             {
                 newest = Some(epochs);
@@ -198,22 +229,46 @@ impl Replica {
         newest.ok_or_else(|| StoreError::NoLeader("no other node of the store answers".into()))
     }
 
-    async fn ask_in(self: &Arc<Self>, peers: &BTreeSet<NodeId>) -> Result<Vote, StoreError> {
+    /// Asks `peers`, and whom they name as the leader, to be taken in; only a leader of the epoch `epoch` may.
+    async fn ask_in(self: &Arc<Self>, peers: &BTreeSet<NodeId>, epoch: u64) -> Result<Vote, StoreError> {
         let mut why = "no other node of the store leads".to_string();
         let mut asked = peers.clone();
         let mut next: Vec<NodeId> = peers.iter().copied().collect();
         while let Some(peer) = next.pop() {
-            match self.ask(peer, &Ask::Rejoin, ASK_WITHIN).await {
-                Ok(Answer::Rejoin(vote)) => return Ok(vote),
-                Ok(Answer::NotLeader(Some(leader))) if asked.insert(NodeId(leader)) => {
-                    next.push(NodeId(leader))
+            match self.exchange(peer, &Ask::Rejoin, ASK_WITHIN).await {
+                Ok((theirs, _)) if theirs != epoch => why = format!("node {peer} is of another epoch"),
+                Ok((_, Answer::Rejoin(vote))) => return Ok(vote),
+                Ok((_, Answer::NotLeader(Some(leader)))) => {
+                    let leader = NodeId(leader);
+                    if self.may_lead(leader) && asked.insert(leader) {
+                        next.push(leader);
+                    }
                 }
-                Ok(Answer::Unavailable(reason)) => why = reason,
+                Ok((_, Answer::Unavailable(reason))) => why = reason,
                 Ok(_) => {}
                 Err(error) => why = error.to_string(),
             }
         }
         Err(StoreError::NoLeader(why))
+    }
+}
+
+impl Replica {
+    fn next_guide(&self) -> Option<NodeId> {
+        self.guides.lock().unwrap_or_else(PoisonError::into_inner).first().copied()
+    }
+
+    /// Lets `guide` show where the newer epoch began that it named. Only then does this node give up what it has.
+    async fn look_into(&self, guide: NodeId) {
+        // One that does not answer names its epoch again once it does.
+        if let Ok((theirs, Answer::Epochs(epochs))) = self.exchange(guide, &Ask::Epochs, ASK_WITHIN).await {
+            match epochs.last() {
+                Some((epoch, _)) if *epoch > self.epoch() => return self.health.superseded(*epoch),
+                _ => self.disbelieve(guide, theirs),
+            };
+        }
+        self.guides.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != guide);
+        self.pause(ASK_AGAIN).await;
     }
 }
 
@@ -223,7 +278,10 @@ pub(crate) async fn run(replica: Arc<Replica>) {
     loop {
         let changed = replica.health.changed.notified();
         match replica.health.now() {
-            ReplicaHealth::Ok => changed.await,
+            ReplicaHealth::Ok => match replica.next_guide() {
+                Some(guide) => replica.look_into(guide).await,
+                None => changed.await,
+            },
             ReplicaHealth::Damaged(_) => {
                 replica.stop().await;
                 changed.await;
@@ -237,3 +295,6 @@ pub(crate) async fn run(replica: Arc<Replica>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //! beside this one.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -21,6 +21,7 @@ use super::network::Dialer;
 use super::pen::{Lasts, Pen, Task};
 use super::propose::Proposal;
 use super::runtime;
+use super::service::Guard;
 use super::status::RaftStatus;
 use super::tables::{self, EPOCH, Failure, Known, LOG, NUMBERS, PURGED, RUN, VOTE, put_cell};
 use super::types::{AppliedRecord, PlaceRecord, Raft, Vote, VoteRecord};
@@ -69,8 +70,12 @@ pub(crate) struct Replica {
     pub(crate) members: Mutex<(Vec<NodeId>, Vec<NodeId>)>,
     /// Held while it is being made anew.
     pub(crate) rejoining: tokio::sync::Mutex<()>,
-    /// Who to ask for the way back into the cluster.
+    /// Who said that the cluster went on under a newer epoch, and may be believed: whom to ask for the way back into it.
     pub(crate) guides: Mutex<Vec<NodeId>>,
+    /// What the roles of other nodes allow; unset, everything.
+    pub(crate) guard: OnceLock<Arc<dyn Guard>>,
+    /// The last node whose epoch was not believed, so that it is logged once.
+    pub(crate) disbelieved: AtomicU64,
 }
 
 impl Replica {
@@ -150,13 +155,10 @@ impl Replica {
             return Met::Older;
         }
         if !self.is_new.load(Ordering::SeqCst) {
-            let mut guides = self.guides.lock().unwrap_or_else(PoisonError::into_inner);
-            if !guides.contains(&from) && guides.len() < REPLICAS_MAX {
-                guides.push(from);
-            }
-            drop(guides);
-            self.health.superseded(theirs);
-            return Met::Newer;
+            return self.hear_of_epoch(from, theirs);
+        }
+        if !self.may_lead(from) {
+            return self.disbelieve(from, theirs);
         }
         let adopted = Surgery { epoch: Some(theirs), ..Surgery::default() };
         match self.operate(adopted).await {
@@ -166,6 +168,47 @@ impl Replica {
             }
             Err(_) => Met::Newer,
         }
+    }
+
+    /// Notes that `from`, which may be believed, names a newer epoch. It still has to show where that began:
+    /// [`super::rejoin::run`] asks.
+    fn hear_of_epoch(&self, from: NodeId, theirs: u64) -> Met {
+        if !self.trusts(from) {
+            return self.disbelieve(from, theirs);
+        }
+        let mut guides = self.guides.lock().unwrap_or_else(PoisonError::into_inner);
+        if !guides.contains(&from) && guides.len() < REPLICAS_MAX {
+            guides.push(from);
+            self.health.changed.notify_waiters();
+        }
+        Met::Newer
+    }
+
+    /// Counts an epoch that is not believed, and logs it once a node.
+    pub(crate) fn disbelieve(&self, from: NodeId, theirs: u64) -> Met {
+        self.counts.disbelieved.inc();
+        if self.disbelieved.swap(from.0, Ordering::SeqCst) != from.0 {
+            let ours = self.epoch();
+            tracing::warn!(%from, theirs, ours, "a node names a newer epoch of the store and is not believed: as known \
+                here it has no copy, may not vote, or cannot show where the epoch began. If the cluster did go on without \
+                this node, join it again with a token");
+        }
+        Met::Disbelieved
+    }
+
+    /// Whether `node` is believed when it names a newer epoch: it has a copy as of the membership known here, and its
+    /// roles let it lead.
+    pub(crate) fn trusts(&self, node: NodeId) -> bool {
+        let is_member = {
+            let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+            members.0.contains(&node) || members.1.contains(&node)
+        };
+        is_member && self.may_lead(node)
+    }
+
+    /// Whether the roles of `node` let it lead.
+    pub(crate) fn may_lead(&self, node: NodeId) -> bool {
+        self.guard.get().is_none_or(|guard| guard.may_lead(node))
     }
 
     /// How long ago `tick` was.
@@ -185,8 +228,10 @@ pub(crate) enum Met {
     Same,
     /// The other one was left behind.
     Older,
-    /// This node was left behind, and has noted it.
+    /// This node was left behind, as one says that may be believed; it is looked into.
     Newer,
+    /// The other one says so, and may not be believed.
+    Disbelieved,
 }
 
 /// Changes to this node's own values that openraft does not make.

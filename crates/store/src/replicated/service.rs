@@ -73,6 +73,10 @@ impl Replica {
             Met::Newer => {
                 return Answer::Unavailable("this node was left behind and is joining again".into());
             }
+            Met::Disbelieved => {
+                let text = "the epoch that was named is not believed here; see the log of this node";
+                return Answer::Unavailable(text.into());
+            }
             Met::Same => {}
         }
         if !self.health.is_ok() {

@@ -6,6 +6,7 @@ mod checker;
 mod limits;
 mod load;
 mod net;
+mod trust;
 mod ways;
 mod world;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use redb::ReadableTable;
 use tutti_base::disk::Disk;
 use tutti_base::{Clock, NodeId};
-use tutti_store::replicated::{Sealed, late_file};
+use tutti_store::replicated::{KEPT_BY_RESTORE, Sealed, late_file};
 use tutti_store::simulated::ManualClock;
 use tutti_store::{
     Check, Config, Op, RaftConfig, RaftRole, RedbStore, ReplicaHealth, Revision, Store, StoreError, Txn,
@@ -283,6 +283,34 @@ fn a_backup_brings_the_state_back_without_secrets_and_damage_is_refused_before_a
         let values = ["a", "b", "c"].map(|name| value(&*two, name));
         assert_eq!(values, [Some("1".into()), Some("2".into()), None]);
         assert!(two.get(&secret).expect("readable").is_some(), "secrets stay as they are");
+    });
+}
+
+#[test]
+fn a_restore_leaves_members_tokens_and_secrets_as_they_are() {
+    simulate(async || {
+        let world = World::of(26, 1).await;
+        let one = world.store(1).clone();
+        let at = |table: &str, key: &str| tutti_store::Key::new(table, key);
+        let write = async |ops: Vec<Op>| one.commit(Txn::of(ops)).await.expect("accepted").done();
+        put(&*one, "a", "1").await;
+        write(KEPT_BY_RESTORE.map(|table| Op::put(at(table, "x"), "then")).to_vec()).await;
+        let out = Shared::default();
+        one.backup(Box::new(out.clone()), Sealed::Included).await.expect("a backup");
+        put(&*one, "a", "changed").await;
+        for table in KEPT_BY_RESTORE {
+            write(vec![Op::put(at(table, "x"), "now"), Op::put(at(table, "since"), "now")]).await;
+        }
+        let bytes = out.0.lock().expect("nobody panics").clone();
+        let restored = one.restore(&mut bytes.as_slice()).await.expect("restored");
+        assert_eq!((restored.written, restored.removed), (1, 0));
+        assert_eq!(value(&*one, "a").as_deref(), Some("1"));
+        for table in KEPT_BY_RESTORE {
+            for key in ["x", "since"] {
+                let kept = one.get(&at(table, key)).expect("readable").expect("there");
+                assert_eq!(&*kept.value, b"now", "{table}/{key}");
+            }
+        }
     });
 }
 

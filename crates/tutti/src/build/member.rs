@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tutti_base::{Clock, Nodes, Peers, Roles, Topic, Wall};
-use tutti_cluster::{Identity, Links};
+use tutti_cluster::{Authority, Identity, Links};
 use tutti_control::{
-    ByRoles, ClusterRecord, Joining, Journal, Leaving, NodeRecord, Quorum, Readers, Reconciler, Roster, SealingKey, Standing,
+    ByRoles, ClusterRecord, Joining, Journal, Leaving, NodeRecord, Quorum, Readers, Reconciler, Roster, RosterError, SealingKey, Standing,
     Tokens,
 };
 use tutti_store::replicated::{self, ReplicaHealth, ReplicatedStore, Writing};
@@ -70,7 +70,7 @@ impl Member {
     ) -> anyhow::Result<Self> {
         let disk = Arc::new(RealDisk::at(&settings.data));
         let config = identity::node_port(settings)?;
-        let (identity, origin) = identity::become_somebody(settings, &disk, &config, clock).await?;
+        let (mut identity, origin) = identity::become_somebody(settings, &disk, &config, clock).await?;
         let outside = tutti_cluster::Outside {
             clock: Arc::clone(clock),
             rng: Box::new(Chance::seeded()),
@@ -88,13 +88,12 @@ impl Member {
         let quorum: Arc<dyn Quorum> = Arc::<ReplicatedStore>::clone(&store);
         let secrets = open_secrets(&disk, &identity, &shared, &roster, &quorum, clock)?;
         let journal = Journal::new(identity.node(), Arc::clone(clock));
-        if let Origin::Founded(authority) = &origin {
+        if let Some(authority) = to_found(origin, &mut identity, &roster, &disk, &links, clock)? {
             store.found().await?;
             let key = Secret::new(authority.secret().to_vec());
             let first = record(&identity, settings, links.advertised(), clock.wall());
             let cluster = cluster_record(&identity, clock.wall());
             tutti_control::founding::found(&roster, &secrets, &cluster, &first, &key).await?;
-            identity::note_founded(&settings.data).context("the founding could not be noted")?;
             journal.note("a cluster was founded", "this machine started for the first time");
         }
         wait_for_copy(&roster, &identity, clock).await?;
@@ -172,11 +171,11 @@ impl Member {
         };
         let journal = self.journal.clone();
         tokio::spawn(tutti_control::renewing::run(joining, Arc::new(bearing), Arc::clone(clock), journal));
-        self.say_where_and_what(settings).await
+        self.say_where(settings).await
     }
 
-    /// Brings this node's record up to date with what the machine says: its addresses, and its roles where it names any.
-    async fn say_where_and_what(&self, settings: &Settings) -> anyhow::Result<()> {
+    /// Brings this node's record up to date with where the machine is reached.
+    async fn say_where(&self, settings: &Settings) -> anyhow::Result<()> {
         let me = self.links_id();
         let Some(mine) = self.roster.get(me)? else { return Ok(()) };
         let addresses = self.links.advertised();
@@ -185,10 +184,13 @@ impl Member {
         {
             tracing::warn!(%error, "the addresses of this node could not be told to the others");
         }
-        if let Some(roles) = settings.roles.filter(|roles| *roles != mine.roles)
-            && let Err(error) = self.roster.set_roles(&mine.name, roles).await
-        {
-            tracing::warn!(%error, "the roles of this node could not be changed");
+        if let Some(roles) = settings.roles.filter(|roles| *roles != mine.roles) {
+            // A node does not give itself more than its token did: people change roles, on any node that serves them.
+            let (name, now) = (&mine.name, mine.roles);
+            tracing::warn!(
+                "`--roles {roles}` is not in force: `{name}` has the roles {now}; change them with \
+                 `tutti node roles {name} {roles}`"
+            );
         }
         Ok(())
     }
@@ -200,6 +202,31 @@ impl Member {
     /// Its name.
     pub(crate) fn name(&self) -> String {
         self.identity.lock().unwrap_or_else(std::sync::PoisonError::into_inner).name().to_owned()
+    }
+}
+
+/// The authority of a cluster that is to be founded now: at the first start, and where the founding was cut short before
+/// anything of it was kept.
+fn to_found(
+    origin: Origin,
+    identity: &mut Identity,
+    roster: &Roster,
+    disk: &RealDisk,
+    links: &Links,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Option<Authority>> {
+    match origin {
+        Origin::Founded(authority) => Ok(Some(authority)),
+        Origin::Joined => Ok(None),
+        Origin::Kept => match roster.cluster() {
+            Err(RosterError::NoCluster) if identity.peers().is_empty() => {
+                let authority = identity::certify_myself(identity, clock.wall())?;
+                identity.save(disk)?;
+                links.set_identity(identity)?;
+                Ok(Some(authority))
+            }
+            _ => Ok(None),
+        },
     }
 }
 

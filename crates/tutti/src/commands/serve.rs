@@ -78,6 +78,7 @@ async fn serve(settings: Settings, mut sockets: Vec<TcpListener>) -> anyhow::Res
     let settled = house.flow.settle().await;
     tracing::debug!(?settled, "the purges of the others are known");
     tokio::spawn(Arc::clone(&house.flow).keep_in_step());
+    tokio::spawn(house.flow.keep_waking());
     let counting = tokio::spawn(crate::console::count_answers(Arc::clone(&house)));
     let noting = tokio::spawn(crate::console::note_members(Arc::clone(&house)));
     front.mark_ready();
@@ -94,6 +95,7 @@ async fn serve(settings: Settings, mut sockets: Vec<TcpListener>) -> anyhow::Res
         address.stop().await;
     }
     [follower, counting, noting, poking].iter().for_each(tokio::task::JoinHandle::abort);
+    // The others give it nothing new from now on, and get what it has begun for them.
     house.member.nodes.leave();
     let drained = house.close(front).await;
     tracing::info!(open = drained.open, cut = drained.cut, "stopped");

@@ -1,6 +1,7 @@
 //! Follows the document and the secrets: what can change live does, as soon as it is written.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tutti_store::{Scan, Snapshot, secrets};
 
@@ -8,10 +9,16 @@ use crate::build::House;
 use crate::build::state::main_tenant;
 use crate::cluster::Cluster;
 
-/// Applies every change until the store is closed.
+/// A store that is made anew from a peer is closed meanwhile; it is looked at again after this.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// Applies every change for as long as the server runs; it is aborted then.
 pub(crate) async fn follow_document(house: Arc<House>) {
-    if let Err(error) = follow(&house).await {
-        tracing::error!(%error, "changes of the document are no longer followed; restart the server to apply them");
+    loop {
+        if let Err(error) = follow(&house).await {
+            tracing::warn!(%error, "changes of the document are not followed for now");
+        }
+        house.clock.sleep_until(house.clock.now() + AGAIN_AFTER).await;
     }
 }
 
@@ -19,6 +26,8 @@ async fn follow(house: &House) -> anyhow::Result<()> {
     let mut documents = house.state.document.follow()?;
     let now = house.state.store.range(&Scan { limit: 1, ..Scan::prefix(secrets::TABLE, b"") })?;
     let mut sealed = house.state.store.watch(secrets::TABLE, b"", now.revision)?;
+    // What was written before the watches began.
+    take(house, &house.state.document.current()?)?;
     loop {
         let snapshot = tokio::select! {
             document = documents.next() => match document {
@@ -30,12 +39,22 @@ async fn follow(house: &House) -> anyhow::Result<()> {
                 Err(tutti_store::WatchError::Closed) => return Ok(()),
             },
         };
-        let revision = snapshot.revision;
-        match apply(house, &snapshot) {
-            Ok(()) => tracing::info!(revision, "the cluster document is in force"),
-            Err(error) => tracing::error!(revision, %error, "the cluster document could not be applied"),
-        }
+        take(house, &snapshot)?;
     }
+}
+
+/// Puts the document in force, unless the copy of the store is just being made anew: without its document a node would
+/// serve what the document forbids.
+fn take(house: &House, snapshot: &Snapshot) -> anyhow::Result<()> {
+    if house.member.roster.list()?.is_empty() {
+        return Ok(());
+    }
+    let revision = snapshot.revision;
+    match apply(house, snapshot) {
+        Ok(()) => tracing::info!(revision, "the cluster document is in force"),
+        Err(error) => tracing::error!(revision, %error, "the cluster document could not be applied"),
+    }
+    Ok(())
 }
 
 fn apply(house: &House, snapshot: &Snapshot) -> anyhow::Result<()> {

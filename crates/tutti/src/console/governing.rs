@@ -102,7 +102,8 @@ pub(super) async fn promote_here(member: &Member, name: String, who: String) -> 
     let text = format!(
         "`{name}` is the one voter now, under epoch {epoch}. The old voter is refused; should it return, it lists what \
          it wrote since in `{}` in its data directory and joins as a learner. Nothing of that is merged.",
-        tutti_store::replicated::late_file(epoch)
+        // Named after the epoch in which the old voter still believes.
+        tutti_store::replicated::late_file(epoch.saturating_sub(1))
     );
     Ok(Promoted { name, epoch, text })
 }

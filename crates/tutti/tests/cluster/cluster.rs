@@ -101,7 +101,8 @@ impl Cluster {
         let voters = if running.len() >= 3 { 3 } else { 1 };
         for node in &running {
             eventually(&format!("`{}` sees all {} up and {voters} vote", node.name, running.len()), || {
-                let status: serde_json::Value = serde_json::from_str(&node.tutti(&["status", "--json"]).out).ok()?;
+                let status: serde_json::Value =
+                    serde_json::from_str(&node.tutti(&["status", "--json"]).out).ok()?;
                 status["leader"].as_str()?;
                 let nodes = status["nodes"].as_array()?;
                 let up = |name: &str| nodes.iter().any(|node| node["name"] == name && node["state"] == "up");

@@ -48,7 +48,13 @@ fn requests(etag: &str) -> Vec<Asked> {
 }
 
 fn pictures() -> Vec<Asked> {
-    let options = ["rs:fit:60:60", "rs:fill:50:40/g:no", "c:40:30/g:nowe", "rs:fit:50:50/rot:90/bl:2", "w:32/dpr:2/q:40"];
+    let options = [
+        "rs:fit:60:60",
+        "rs:fill:50:40/g:no",
+        "c:40:30/g:nowe",
+        "rs:fit:50:50/rot:90/bl:2",
+        "w:32/dpr:2/q:40",
+    ];
     let mut all = Vec::new();
     for options in options {
         for photo in PHOTOS {
@@ -92,9 +98,16 @@ fn negotiations() -> Vec<Asked> {
 
 fn ranges(etag: &str) -> Vec<Asked> {
     let mut all = Vec::new();
-    for range in
-        ["bytes=0-9", "bytes=-5", "bytes=5-", "bytes=0-0,2-3", "bytes=99999999-", "bytes=9-2", "bytes=x", "lines=1-2"]
-    {
+    for range in [
+        "bytes=0-9",
+        "bytes=-5",
+        "bytes=5-",
+        "bytes=0-0,2-3",
+        "bytes=99999999-",
+        "bytes=9-2",
+        "bytes=x",
+        "lines=1-2",
+    ] {
         all.push(asked("GET", RANGED, &[("Range", range)]));
         all.push(asked("HEAD", RANGED, &[("Range", range)]));
         all.push(asked("GET", RANGED, &[("Range", range), ("If-Range", etag)]));
@@ -119,7 +132,9 @@ fn conditions(etag: &str) -> Vec<Asked> {
 
 fn mistakes() -> Vec<Asked> {
     let mut all = Vec::new();
-    for options in ["qualty:50", "frobnicate:1", "rs:fitt:1:1", "q:101", "w:-5", "rot:45", "msr:100", "pr:none"] {
+    for options in
+        ["qualty:50", "frobnicate:1", "rs:fitt:1:1", "q:101", "w:-5", "rot:45", "msr:100", "pr:none"]
+    {
         all.push(plain(&format!("/image/unsafe/{options}/plain/local:///small.png@png")));
     }
     for target in [
@@ -158,7 +173,10 @@ fn mistakes() -> Vec<Asked> {
 
 fn gathers() -> Vec<Asked> {
     let many = vec!["x"; 65].join(",");
-    ["/echo/a", "/echo/a,b,c", "/echo/", "/echo/a,,b", &format!("/echo/{many}")].into_iter().map(plain).collect()
+    ["/echo/a", "/echo/a,b,c", "/echo/", "/echo/a,,b", &format!("/echo/{many}")]
+        .into_iter()
+        .map(plain)
+        .collect()
 }
 
 /// An answer without what may differ: also the request's id within a problem.
@@ -220,7 +238,10 @@ fn addresses(nodes: &[Node]) -> Vec<String> {
 fn assert_hides(answer: &Response, addresses: &[String], words: &str) {
     for address in addresses {
         let in_fields = answer.fields.iter().any(|(_, value)| value.contains(address));
-        assert!(!in_fields && find(&answer.body, address.as_bytes()).is_none(), "{words} tells {address}: {answer:?}");
+        assert!(
+            !in_fields && find(&answer.body, address.as_bytes()).is_none(),
+            "{words} tells {address}: {answer:?}"
+        );
     }
 }
 
@@ -267,6 +288,10 @@ fn five_nodes_answer_as_one_does_through_any_front_and_hide_where_they_are() {
 fn difference(words: &str, front: &str, wanted: &Told, found: &Told) -> String {
     let brief = |body: &[u8]| String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned();
     let same_body = wanted.body == found.body;
-    let bodies = if same_body { String::new() } else { format!("{} / {}", brief(&wanted.body), brief(&found.body)) };
-    format!("{words}by `{front}`: {} {:?} / {} {:?} {bodies}", wanted.status, wanted.fields, found.status, found.fields)
+    let bodies =
+        if same_body { String::new() } else { format!("{} / {}", brief(&wanted.body), brief(&found.body)) };
+    format!(
+        "{words}by `{front}`: {} {:?} / {} {:?} {bodies}",
+        wanted.status, wanted.fields, found.status, found.fields
+    )
 }

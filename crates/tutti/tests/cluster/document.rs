@@ -19,7 +19,9 @@ fn the_document_and_roles_that_one_node_is_told_hold_on_all() {
     }
     cluster.nodes[0].done(&["config", "set", "tenants.main.only_presets", "false"]);
     for node in &cluster.nodes {
-        eventually(&format!("`{}` goes by it", node.name), || (node.get(&target(61)).status == 200).then_some(()));
+        eventually(&format!("`{}` goes by it", node.name), || {
+            (node.get(&target(61)).status == 200).then_some(())
+        });
     }
     let histories: Vec<String> = cluster.nodes.iter().map(|node| node.done(&["config", "history"])).collect();
     assert!(histories.iter().all(|history| *history == histories[0]), "{histories:#?}");

@@ -12,7 +12,10 @@ const SOME: u64 = 30;
 
 fn told(what: &str, outcome: &Outcome) {
     let Outcome { answered, retried, failures, slowest } = outcome;
-    println!("{what}: {answered} answered, {retried} after a retry, slowest {slowest:?}, {} failed", failures.len());
+    println!(
+        "{what}: {answered} answered, {retried} after a retry, slowest {slowest:?}, {} failed",
+        failures.len()
+    );
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
@@ -80,9 +83,13 @@ fn the_death_of_the_leader_and_of_whoever_holds_the_address_is_not_seen_by_patie
         }
         let other = (0..3).find(|at| *at != place).expect("another node");
         eventually("a write is accepted", || {
-            (cluster.nodes[other].tutti(&["store", "put", "round", &round.to_string()]).code == 0).then_some(())
+            (cluster.nodes[other].tutti(&["store", "put", "round", &round.to_string()]).code == 0)
+                .then_some(())
         });
-        println!("round {round}: a write was accepted {:?} after the kill (leader {leader}, victim {victim})", begun.elapsed());
+        println!(
+            "round {round}: a write was accepted {:?} after the kill (leader {leader}, victim {victim})",
+            begun.elapsed()
+        );
         load.go_on(SOME);
         cluster.nodes[place].start(None);
         cluster.settled();

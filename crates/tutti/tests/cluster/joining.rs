@@ -56,6 +56,15 @@ fn a_machine_joins_with_one_pasted_line_and_others_are_told_the_way_out() {
     // A refusal does not use a token up.
     namesake.name = "four".to_owned();
     namesake.start(Some(&unused));
+    // A machine that was rebuilt takes its old name over.
+    namesake.kill();
+    eventually("its death is seen", || {
+        let states: Vec<_> = cluster.nodes.iter().filter_map(|node| node.state_of("four")).collect();
+        states.iter().all(|state| state == "down").then_some(())
+    });
+    let mut rebuilt = cluster.machine("four", 4, &["--originals", SAMPLES, "--replace", "four"]);
+    rebuilt.start(Some(&cluster.token(&[])));
+    rebuilt.image(PHOTO);
 
     let id = expired["id"].as_str().expect("an id");
     eventually("the token expires", || {
@@ -79,7 +88,11 @@ fn a_machine_that_ran_alone_joins_when_it_may_put_its_state_aside_and_another_cl
     refused(&mut blank, token_in(&foreign), &["another cluster"]);
 
     let token = cluster.token(&[]);
-    refused(&mut alone, &token, &["has a cluster of its own", "`--replace-state`", "caches and folders stay"]);
+    refused(
+        &mut alone,
+        &token,
+        &["has a cluster of its own", "`--replace-state`", "caches and folders stay"],
+    );
     alone.words.push("--replace-state".to_owned());
     alone.start(Some(&token));
     alone.image(PHOTO);

@@ -48,17 +48,23 @@ fn a_drained_node_gets_no_new_work_and_a_removed_one_is_refused_and_its_secrets_
     eventually("it is given work again", || (made() > before).then_some(()));
 
     let removed = cluster.nodes[0].json(&["node", "remove", "four"]);
-    let rotate: Vec<&str> = removed["rotate"].as_array().expect("names").iter().filter_map(|name| name.as_str()).collect();
+    let rotate: Vec<&str> =
+        removed["rotate"].as_array().expect("names").iter().filter_map(|name| name.as_str()).collect();
     assert_eq!(rotate, ["shop_key"], "{removed}");
     for node in &cluster.nodes[..3] {
-        eventually(&format!("`{}` knows it no longer", node.name), || node.sees("four").is_none().then_some(()));
+        eventually(&format!("`{}` knows it no longer", node.name), || {
+            node.sees("four").is_none().then_some(())
+        });
     }
     eventually("it is told that it was removed", || {
         four.log().contains("was removed from the cluster; join again with a token").then_some(())
     });
     load.go_on(SOME);
     let outcome = load.end();
-    println!("{} answered while a node was drained, resumed and removed; slowest {:?}", outcome.answered, outcome.slowest);
+    println!(
+        "{} answered while a node was drained, resumed and removed; slowest {:?}",
+        outcome.answered, outcome.slowest
+    );
     assert!(outcome.failures.is_empty(), "{:#?}", outcome.failures);
 
     // Started again it is refused as well, and never comes back into the others' view.

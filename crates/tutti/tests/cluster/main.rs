@@ -14,6 +14,7 @@ mod picture;
 #[expect(dead_code, reason = "shared with the tests of one server, which need more of it")]
 mod procfs;
 
+mod caches;
 mod cold;
 mod contract;
 mod document;
@@ -21,5 +22,7 @@ mod faults;
 mod folders;
 mod joining;
 mod leaving;
+mod pair;
 mod purging;
 mod restart;
+mod topologies;

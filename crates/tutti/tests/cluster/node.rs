@@ -251,7 +251,11 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- the log of `{}`, without what the store's library says\n{}", self.name, brief(&self.log()));
+            eprintln!(
+                "--- the log of `{}`, without what the store's library says\n{}",
+                self.name,
+                brief(&self.log())
+            );
         }
         if self.running.is_some() {
             self.kill();

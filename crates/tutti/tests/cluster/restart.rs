@@ -24,7 +24,9 @@ fn write_until_all_die(cluster: &mut Cluster, from: u64) -> u64 {
                 }
             }
         });
-        eventually("writes are acknowledged", || (acknowledged.load(Ordering::SeqCst) >= from + 5).then_some(()));
+        eventually("writes are acknowledged", || {
+            (acknowledged.load(Ordering::SeqCst) >= from + 5).then_some(())
+        });
         cluster.nodes.iter().for_each(|node| node.strike());
         over.store(true, Ordering::SeqCst);
     });
@@ -54,7 +56,10 @@ fn all_nodes_killed_at_once_lose_nothing_in_whatever_order_they_come_back() {
                 (got.code == 0).then(|| got.out.trim().parse::<u64>().expect("a number"))
             });
             // The write that was under way may have come through without its answer.
-            assert!(found == acknowledged || found == acknowledged + 1, "{found}, acknowledged {acknowledged}");
+            assert!(
+                found == acknowledged || found == acknowledged + 1,
+                "{found}, acknowledged {acknowledged}"
+            );
         }
         println!("order {order:?}: {acknowledged} was acknowledged and is there");
         from = acknowledged + 2;

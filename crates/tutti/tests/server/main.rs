@@ -9,6 +9,7 @@ mod picture;
 mod procfs;
 
 mod administration;
+mod assets;
 mod bad_input;
 mod bad_requests;
 mod capacity;

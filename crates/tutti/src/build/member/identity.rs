@@ -19,7 +19,7 @@ use crate::settings::Settings;
 /// Joining takes at most this long.
 const JOIN_WITHIN: Duration = Duration::from_secs(15);
 /// What a machine that joins another cluster puts aside.
-const STATE_FILES: [&str; 5] = ["store.redb", "local.redb", "secret.key", "node.identity", FOUNDED];
+const STATE_FILES: [&str; 4] = ["store.redb", "local.redb", "secret.key", "node.identity"];
 
 /// How this node came to be what it is.
 pub(crate) enum Origin {
@@ -69,57 +69,48 @@ pub(super) async fn become_somebody(
 ) -> anyhow::Result<(Identity, Origin)> {
     let now = clock.wall();
     let kept = Identity::load(disk).context("the identity of this node")?;
-    let member = kept.filter(|identity| identity.certificate().is_some());
+    let (member, begun) = match kept {
+        Some(identity) if identity.certificate().is_some() => (Some(identity), None),
+        begun => (None, begun),
+    };
     let Some(token) = &settings.joining.token else {
         return match member {
-            Some(identity) => again(identity, disk, settings, now),
+            Some(identity) => Ok((identity, Origin::Kept)),
             None => found(settings, disk, now),
         };
     };
     let token: Token = token.parse().map_err(|error| anyhow::anyhow!("--join: {error}"))?;
-    if let Some(identity) = member {
-        let is_same = identity.authorities().iter().any(|der| AuthorityHash::of(der) == token.authority);
-        if is_same && settings.joining.replace.is_none() {
-            tracing::info!("this machine is a member of that cluster already; the token is not used");
-            return Ok((identity, Origin::Kept));
-        }
-        if !settings.joining.replace_state {
-            bail!(
-                "this machine has a cluster of its own in {}; to put its small state aside and join, add \
-                 `--replace-state` (caches and folders stay)",
-                settings.data.display()
-            );
-        }
-        put_aside(&settings.data, now)?;
+    let Some(member) = member else {
+        // Kept before it is shown: cut short, it is the same machine that asks again.
+        let identity = begun.filter(|begun| begun.name() == settings.name).map_or_else(|| fresh(settings), Ok)?;
+        identity.save(disk)?;
+        let identity = join(settings, identity, &token, config, clock).await?;
+        identity.save(disk)?;
+        return Ok((identity, Origin::Joined));
+    };
+    let is_same = member.authorities().iter().any(|der| AuthorityHash::of(der) == token.authority);
+    if is_same && settings.joining.replace.is_none() {
+        tracing::info!("this machine is a member of that cluster already; the token is not used");
+        return Ok((member, Origin::Kept));
     }
-    let identity = join(settings, &token, config, clock).await?;
+    if !settings.joining.replace_state {
+        bail!(
+            "this machine has a cluster of its own in {}; to put its small state aside and join, add \
+             `--replace-state` (caches and folders stay)",
+            settings.data.display()
+        );
+    }
+    // Let in first: a token that is refused leaves everything as it was.
+    let identity = join(settings, fresh(settings)?, &token, config, clock).await?;
+    put_aside(&settings.data, now)?;
     identity.save(disk)?;
     Ok((identity, Origin::Joined))
 }
 
-/// A member from before. One that was cut short while it founded its cluster goes on with that.
-fn again(
-    mut identity: Identity,
-    disk: &RealDisk,
-    settings: &Settings,
-    now: Wall,
-) -> anyhow::Result<(Identity, Origin)> {
-    let is_finished = settings.data.join(FOUNDED).exists() || !identity.peers().is_empty();
-    if is_finished {
-        return Ok((identity, Origin::Kept));
-    }
-    let authority = certify_myself(&mut identity, now)?;
-    identity.save(disk)?;
-    Ok((identity, Origin::Founded(authority)))
-}
-
-/// The file that says that the founding was finished.
-const FOUNDED: &str = "node.founded";
-
-/// Notes that the cluster stands.
-pub(super) fn note_founded(data: &Path) -> std::io::Result<()> {
-    let file = std::fs::File::create(data.join(FOUNDED))?;
-    file.sync_all()
+/// A node without a cluster yet.
+fn fresh(settings: &Settings) -> anyhow::Result<Identity> {
+    Identity::new(&settings.name)
+        .with_context(|| format!("`{}` cannot name this node; give another with --name", settings.name))
 }
 
 fn found(settings: &Settings, disk: &RealDisk, now: Wall) -> anyhow::Result<(Identity, Origin)> {
@@ -129,8 +120,8 @@ fn found(settings: &Settings, disk: &RealDisk, now: Wall) -> anyhow::Result<(Ide
     Ok((identity, Origin::Founded(authority)))
 }
 
-/// A new authority for the cluster that was not finished, and this node's certificate of it.
-fn certify_myself(identity: &mut Identity, now: Wall) -> anyhow::Result<Authority> {
+/// A new authority for a cluster whose founding was cut short, and this node's certificate of it.
+pub(super) fn certify_myself(identity: &mut Identity, now: Wall) -> anyhow::Result<Authority> {
     let authority = Authority::create(identity.cluster(), now)?;
     let certificate = authority.sign(&identity.request()?, identity.node(), identity.name(), now)?;
     identity.admit(authority.cluster(), certificate, vec![authority.certificate().to_vec()]);
@@ -139,12 +130,11 @@ fn certify_myself(identity: &mut Identity, now: Wall) -> anyhow::Result<Authorit
 
 async fn join(
     settings: &Settings,
+    mut identity: Identity,
     token: &Token,
     config: &Config,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Identity> {
-    let mut identity = Identity::new(&settings.name)
-        .with_context(|| format!("`{}` cannot name this node; give another with --name", settings.name))?;
     let request = JoinRequest {
         replace: settings.joining.replace.clone(),
         roles: settings.roles,

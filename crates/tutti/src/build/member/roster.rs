@@ -34,6 +34,10 @@ impl Following {
     }
 
     fn apply(&self, nodes: &[NodeRecord]) {
+        if nodes.is_empty() {
+            // No cluster is empty: the copy of the store is being made anew. Whoever forgot the others now would not get it.
+            return;
+        }
         let removed = nodes.iter().filter(|node| node.standing.is_removed());
         removed.for_each(|node| self.links.forbid(node.id));
         let entries = nodes.iter().filter(|node| !node.standing.is_removed()).map(|node| RosterEntry {
@@ -44,7 +48,7 @@ impl Following {
             draining: !matches!(node.standing, Standing::Active),
         });
         let entries: Vec<_> = entries.collect();
-        if !entries.iter().any(|entry| entry.id == self.me) && !nodes.is_empty() {
+        if !entries.iter().any(|entry| entry.id == self.me) {
             tracing::error!("this node was removed from its cluster: the others refuse it; join it again with a new token");
         }
         self.remember(&entries);
