@@ -50,9 +50,12 @@ def remote_render(r):
     more = [f"- original there: {spread((x['there_more_pct'] for x in r['rounds']), 1)} % more (to reach: 5)",
             f"- a third node that has been given the original before: {spread((x['away_more_pct'] for x in r['rounds']), 1)} % more",
             f"- moving the original: {spread(x['moved_us_per_kb'] for x in r['rounds'])} us a kB (to reach: 1.5), "
-            f"{spread((x['kilobytes'] for x in r['rounds']), 0)} kB each"]
+            f"{spread((x['kilobytes'] for x in r['rounds']), 0)} kB each",
+            "- the same by the servers' CPU alone, as engines do the same work in every row and a busy machine makes them vary: there "
+            f"{spread((x['servers_there_more_pct'] for x in r['rounds']), 1)} %, third node {spread((x['servers_away_more_pct'] for x in r['rounds']), 1)} %, "
+            f"moving {spread(x['servers_moved_us_per_kb'] for x in r['rounds'])} us a kB"]
     heads = ["where", "CPU ms a render, all nodes", "of it engines", "renders", "made by"]
-    return table(heads, rows) + "\n\n" + "\n".join(more)
+    return table(heads, rows) + "\n\n" + "\n".join(more) + profiles(r)
 
 
 def hints(r):
@@ -70,10 +73,10 @@ def hints(r):
 
 
 def saturated(r):
-    rows = [[n + 1, ", ".join(f"{s:.0f}" for s in x["engine_share_pct"]), ", ".join(f"{s:.0f}" for s in x["cpu_share_pct"])]
+    rows = [[n + 1, ", ".join(f"{s:.0f}" for s in x["engine_share_pct"]), ", ".join(f"{s:.0f}" for s in x["cpu_share_pct"]), ", ".join(f"{s:.0f}" for s in x["stopped_pct"])]
             + [f"{x[k]:.1f}" for k in ("healthz_p50_ms", "healthz_p99_ms", "healthz_max_ms", "status_p50_ms", "status_p99_ms", "status_max_ms")]
             + [x["probes"], x["probes_failed"], ", ".join(f"{k}: {v}" for k, v in sorted(x["answers"].items()))] for n, x in enumerate(r["rounds"])]
-    heads = ["round", "engines, % of quota", "all, % of quota", "healthz p50 ms", "p99", "max", "status p50 ms", "p99", "max", "probes each", "failed", "answers"]
+    heads = ["round", "engines, % of quota", "all, % of quota", "periods stopped %", "healthz p50 ms", "p99", "max", "status p50 ms", "p99", "max", "probes each", "failed", "answers"]
     return (f"Three nodes with a quota of {r['cores']} cores each, {r['rate']} distinct renders a second over all fronts, {r['seconds']} s a round. "
             f"To reach: engines at most 75 %, p99 under 50 ms.\n\n" + table(heads, rows))
 

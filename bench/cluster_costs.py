@@ -116,17 +116,26 @@ def profile(cluster, front, owner, photo, options):
     time.sleep(1)
     for name, node in (("front", front), ("owner", owner)):
         said[f"{name} calls a hit"] = calls(front, node, targets)
-    running = {}
     salt = random.getrandbits(30)
     targets = [image(photo, f"{options}/cb:{salt}x{n}") for n in range(3000)]
     asked(cluster, owner, targets, 8, [0, 0, 0])
-    for name, node in (("front", front), ("owner", owner)):
+
+    def hit():
+        _, done = asked(cluster, front, targets + targets, 8, [0, 0, 0])
+        said["looked at the original again"] = [str(sum(b"original;dur" in d.head for d in done))]
+
+    return said | perf(cluster, {"front": front, "owner": owner}, hit)
+
+
+def perf(cluster, nodes, action):
+    """Where the CPU of each of these servers goes while `action` runs: what `perf report` says, in short."""
+    running, said = {}, {}
+    for name, node in nodes.items():
         out = cluster.folder / f"perf-{name}"
         command = ["perf", "record", "-e", "cpu-clock", "-F", "2500", "-g", "-o", str(out), "-p", str(node.server.pid)]
         running[name] = out, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(1)
-    _, done = asked(cluster, front, targets + targets, 8, [0, 0, 0])
-    said["looked at the original again"] = [str(sum(b"original;dur" in d.head for d in done))]
+    action()
     for name, (out, process) in running.items():
         process.send_signal(2)
         process.wait(30)
@@ -214,14 +223,14 @@ def remote_render(args, say):
         with Cluster(3, originals={1: folder}, roles=roles) as cluster:
             idle = [cluster.idle_cpu(4) / 3] * 3
             for number in range(args.rounds):
-                one = remote_round(cluster, folder, sources, count, variants, number, idle, say)
+                one = remote_round(cluster, folder, sources, count, variants, number, idle, say, args.profile and number == args.rounds - 1)
                 rounds.append(one)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return {"rounds": rounds, "originals": count, "variants": variants}
 
 
-def remote_round(cluster, folder, sources, count, variants, number, idle, say):
+def remote_round(cluster, folder, sources, count, variants, number, idle, say, profiled):
     """All ways in one round, over the same originals; the order turns."""
     first = cluster.nodes[0]
     mine, salt = [], 0
@@ -252,7 +261,10 @@ def remote_round(cluster, folder, sources, count, variants, number, idle, say):
         asked(cluster, first, warm, 2, [0, 0, 0])
         time.sleep(1)
         if way == "moved":
-            one["moved"] = rendered(cluster, targets(1), idle)
+            if profiled:
+                one["profile"] = perf(cluster, {"from": first, "to": cluster.nodes[2]}, lambda: one.update(moved=rendered(cluster, targets(1), idle)))
+            else:
+                one["moved"] = rendered(cluster, targets(1), idle)
             one["moved again"] = rendered(cluster, targets(variants), idle)
         else:
             # A folder's file is copied to a node when it is first needed there: this pass does not count.
@@ -262,6 +274,11 @@ def remote_round(cluster, folder, sources, count, variants, number, idle, say):
     one["there_more_pct"] = 100 * (one["there"]["cpu_ms"] / one["same"]["cpu_ms"] - 1)
     one["away_more_pct"] = 100 * (one["moved again"]["cpu_ms"] / one["same"]["cpu_ms"] - 1)
     one["moved_us_per_kb"] = 1000 * (one["moved"]["cpu_ms"] - one["moved again"]["cpu_ms"]) / kilobytes
+    servers = {w: one[w]["cpu_ms"] - one[w]["engines_ms"] for w in ("same", "there", "moved", "moved again")}
+    one["servers_there_more_pct"] = 100 * (servers["there"] - servers["same"]) / one["same"]["cpu_ms"]
+    one["servers_away_more_pct"] = 100 * (servers["moved again"] - servers["same"]) / one["same"]["cpu_ms"]
+    one["servers_moved_us_per_kb"] = 1000 * (servers["moved"] - servers["moved again"]) / kilobytes
+    say(f"remote-render: servers alone there {one['servers_there_more_pct']:+.1f} %, away {one['servers_away_more_pct']:+.1f} %, moved {one['servers_moved_us_per_kb']:.2f} us/kB")
     say(f"remote-render: round {number + 1}: " + ", ".join(f"{w} {one[w]['cpu_ms']:.2f} ms {one[w]['made']}" for w in ("same", "there", "moved", "moved again"))
         + f"; there {one['there_more_pct']:+.1f} %, moved {one['moved_us_per_kb']:.2f} us/kB of {kilobytes:.0f} kB")
     return one
@@ -408,11 +425,13 @@ def saturated(args, say):
 
             def begin():
                 marks["began"], marks["engines"], marks["all"] = time.monotonic(), [n.engine_cpu() for n in cluster.nodes], [n.cpu() for n in cluster.nodes]
+                marks["throttled"] = [n.throttled() for n in cluster.nodes]
                 prober.start()
 
             def end():
                 seconds = time.monotonic() - marks["began"]
                 marks["share"] = [(n.engine_cpu() - e) / seconds / cores for n, e in zip(cluster.nodes, marks["engines"])]
+                marks["stopped"] = [(n.throttled()[1] - t[1]) / max(1, n.throttled()[0] - t[0]) for n, t in zip(cluster.nodes, marks["throttled"])]
                 marks["used"] = [(n.cpu() - e) / seconds / cores for n, e in zip(cluster.nodes, marks["all"])]
 
             done = asker.paced(target, rate, args.seconds + 4, at=((3, begin), (3 + args.seconds, end)))
@@ -426,6 +445,7 @@ def saturated(args, say):
             refused = [d.took for d in done if d.status == 503]
             one = {
                 "engine_share_pct": [100 * s for s in marks["share"]], "cpu_share_pct": [100 * s for s in marks["used"]], "answers": answers,
+                "stopped_pct": [100 * s for s in marks["stopped"]],
                 "healthz_p99_ms": 1000 * percentile(took["healthz"], 0.99), "status_p99_ms": 1000 * percentile(took["status"], 0.99),
                 "healthz_p50_ms": 1000 * median(took["healthz"]), "status_p50_ms": 1000 * median(took["status"]),
                 "healthz_max_ms": 1000 * max(took["healthz"]), "status_max_ms": 1000 * max(took["status"]),
@@ -433,6 +453,6 @@ def saturated(args, say):
             }
             rounds.append(one)
             say(f"saturated: round {number + 1}: engines {[round(s) for s in one['engine_share_pct']]} % of the quota (all {[round(s) for s in one['cpu_share_pct']]}), healthz p99 "
-                f"{one['healthz_p99_ms']:.1f} ms, status p99 {one['status_p99_ms']:.1f} ms, {answers}")
+                f"{one['healthz_p99_ms']:.1f} ms, status p99 {one['status_p99_ms']:.1f} ms, stopped by the quota in {[round(s) for s in one['stopped_pct']]} % of periods, {answers}")
             time.sleep(3)
     return {"rounds": rounds, "cores": cores, "rate": rate, "seconds": args.seconds}

@@ -140,6 +140,12 @@ class Node:
         server = cpu_of(self.server.pid)
         return sum(own + ended for own, ended in below) + (server[1] if server else 0.0)
 
+    def throttled(self):
+        """How many periods its quota has had, and in how many it was stopped (cgroup v1)."""
+        text = (self.server.quota.path / "cpu.stat").read_text() if self.cores else ""
+        found = dict(line.split() for line in text.splitlines())
+        return int(found.get("nr_periods", 0)), int(found.get("nr_throttled", 0))
+
     def signal(self, number):
         for pid in self.pids():
             try:

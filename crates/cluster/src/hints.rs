@@ -288,9 +288,14 @@ impl Hints {
         }
     }
 
-    /// Sends what is due.
+    /// Sends what is due; nothing before [`Self::set_own`] was called.
     pub fn tick(&mut self, now: Tick) {
         self.pace.tick(now);
+        if self.own.sequence == 0 {
+            // A node that is still starting knows nothing of itself. Said all the same it would pass for a node without folders
+            // and without room, and its first real record would wait for its turn.
+            return;
+        }
         self.hurry_digests(now);
         let due: Vec<NodeId> =
             self.peers.iter().filter(|(_, peer)| now >= peer.due).map(|(id, _)| *id).collect();

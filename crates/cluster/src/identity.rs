@@ -22,8 +22,14 @@ pub const IDENTITY_FILE: &str = "node.identity";
 pub const NAME_MAX: usize = 63;
 /// The most peers that are remembered for the next start.
 pub const KNOWN_PEERS_MAX: usize = 256;
+/// The most removed nodes that are remembered for the next start; beyond it the oldest are forgotten. More than the
+/// roster remembers, and for longer than their certificates are valid.
+pub const KNOWN_REMOVED_MAX: usize = 1024;
 /// The most authorities that are trusted at once: the one in force, and others while it is replaced.
 pub const AUTHORITIES_MAX: usize = 4;
+
+/// Says the domain of the hash of a key, so that it is of no use anywhere else.
+const KEY_DOMAIN: &str = "tutti 2026-11 public key of a node";
 
 /// Names a cluster for good: random, never 0. Shown as 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -118,11 +124,42 @@ struct Kept {
     certificate: Option<Certificate>,
     authorities: Vec<Vec<u8>>,
     peers: Vec<KnownPeer>,
+    /// Nodes that were removed from the cluster, the last one last.
+    removed: Vec<NodeId>,
 }
 
 impl Versioned for Kept {
     const KIND: u8 = 70;
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
+
+    fn migrate(version: u16, payload: &[u8]) -> Result<Self, EnvelopeError> {
+        match version {
+            1 => envelope::payload::<KeptBefore>(Self::KIND, payload).map(Self::from),
+            found => Err(EnvelopeError::Version { kind: Self::KIND, found, newest: Self::VERSION }),
+        }
+    }
+}
+
+/// Version 1, which remembered no removed nodes.
+#[derive(Serialize, Deserialize)]
+struct KeptBefore {
+    node: NodeId,
+    name: String,
+    cluster: ClusterId,
+    tls_key: Secret,
+    sealing_key: Secret,
+    certificate: Option<Certificate>,
+    authorities: Vec<Vec<u8>>,
+    peers: Vec<KnownPeer>,
+}
+
+impl From<KeptBefore> for Kept {
+    fn from(before: KeptBefore) -> Self {
+        let KeptBefore { node, name, cluster, tls_key, sealing_key, certificate, authorities, peers } =
+            before;
+        let removed = Vec::new();
+        Self { node, name, cluster, tls_key, sealing_key, certificate, authorities, peers, removed }
+    }
 }
 
 /// Who this node is. Printing it shows no key.
@@ -151,6 +188,7 @@ impl Identity {
             certificate: None,
             authorities: Vec::new(),
             peers: Vec::new(),
+            removed: Vec::new(),
         }))
     }
 
@@ -202,6 +240,25 @@ impl Identity {
         &self.0.peers
     }
 
+    /// Nodes that were removed from the cluster: [`crate::Links::start`] refuses them before it accepts anybody.
+    pub fn removed(&self) -> &[NodeId] {
+        &self.0.removed
+    }
+
+    /// Remembers for the next start that these were removed; those beyond [`KNOWN_REMOVED_MAX`] push the oldest out.
+    /// Whether any was new: save it then.
+    pub fn add_removed(&mut self, nodes: impl IntoIterator<Item = NodeId>) -> bool {
+        let removed = &mut self.0.removed;
+        let mut any_new = false;
+        for node in nodes {
+            if !removed.contains(&node) {
+                removed.push(node);
+                any_new = true;
+            }
+        }
+        removed.drain(..removed.len().saturating_sub(KNOWN_REMOVED_MAX));
+        any_new
+    }
     /// Remembers peers for the next start; those beyond [`KNOWN_PEERS_MAX`] are left out.
     pub fn set_peers(&mut self, peers: Vec<KnownPeer>) {
         self.0.peers = peers;
@@ -221,6 +278,9 @@ impl Identity {
 
     /// Belongs to `cluster` from now on, with this certificate. Also how a renewed certificate is taken.
     pub fn admit(&mut self, cluster: ClusterId, certificate: Certificate, authorities: Vec<Vec<u8>>) {
+        if self.0.cluster != cluster {
+            self.0.removed.clear();
+        }
         self.0.cluster = cluster;
         self.0.certificate = Some(certificate);
         self.0.authorities = authorities;
@@ -260,6 +320,13 @@ impl Identity {
     }
 }
 
+/// The hash of the public key in what [`Identity::request`] made: the same in every request of one identity. That the one
+/// who asks holds the private key is checked by [`Authority::sign`] alone.
+pub fn key_of_request(request: &[u8]) -> Result<[u8; 32], AuthorityError> {
+    let request: Request = envelope::open(request)?;
+    Ok(blake3::derive_key(KEY_DOMAIN, &request.public))
+}
+
 fn check_name(name: &str) -> Result<(), IdentityError> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let good = (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(fits);
@@ -282,6 +349,11 @@ mod tests {
     use super::*;
     use crate::testing::MemoryDisk;
 
+    impl Versioned for KeptBefore {
+        const KIND: u8 = Kept::KIND;
+        const VERSION: u16 = 1;
+    }
+
     const NOW: Wall = Wall(1_800_000_000_000);
 
     #[test]
@@ -298,6 +370,49 @@ mod tests {
         let read = Identity::load(&disk).unwrap().expect("it was saved");
         assert_eq!(envelope::seal(&read.0), envelope::seal(&made.0));
         assert_eq!(read.sealing_public(), made.sealing_public());
+    }
+
+    #[test]
+    fn an_identity_of_the_version_before_is_read_and_knows_no_removed_nodes() {
+        let (made, _) = Identity::found("first", NOW).unwrap();
+        let Kept { node, name, cluster, tls_key, sealing_key, certificate, authorities, .. } = made.0.clone();
+        let peers = vec![KnownPeer { id: NodeId(7), name: "second".into(), addresses: Vec::new() }];
+        let before =
+            KeptBefore { node, name, cluster, tls_key, sealing_key, certificate, authorities, peers };
+        let disk = MemoryDisk::default();
+        Slots::open(&disk).unwrap().write(&envelope::seal(&before)).unwrap();
+        let read = Identity::load(&disk).unwrap().expect("it was saved");
+        assert_eq!((read.node(), read.certificate()), (made.node(), made.certificate()));
+        assert_eq!((read.sealing_public(), read.tls_key()), (made.sealing_public(), made.tls_key()));
+        assert_eq!((read.peers().len(), read.removed()), (1, &[][..]));
+    }
+
+    #[test]
+    fn removed_nodes_are_remembered_up_to_the_limit_the_last_ones_longest() {
+        let (mut made, _) = Identity::found("first", NOW).unwrap();
+        assert!(made.add_removed([NodeId(1), NodeId(2)]));
+        assert!(!made.add_removed([NodeId(2)]), "nothing new to save");
+        assert!(made.add_removed((3..=KNOWN_REMOVED_MAX as u64 + 1).map(NodeId)));
+        assert_eq!((made.removed().len(), made.removed()[0]), (KNOWN_REMOVED_MAX, NodeId(2)));
+        let address = "[2001:db8:1:2:3:4:5:6]:65535".parse().unwrap();
+        let peer = |id| KnownPeer { id: NodeId(id), name: "x".repeat(NAME_MAX), addresses: vec![address; 8] };
+        made.set_peers((0..KNOWN_PEERS_MAX as u64).map(|id| peer(u64::MAX - id)).collect());
+        let disk = MemoryDisk::default();
+        made.save(&disk).expect("it fits with all the peers that may be");
+        assert_eq!(Identity::load(&disk).unwrap().unwrap().removed(), made.removed());
+        let (other, authority) = Identity::found("other", NOW).unwrap();
+        let certificate = other.certificate().unwrap().clone();
+        made.admit(authority.cluster(), certificate, Vec::new());
+        assert_eq!(made.removed(), [], "another cluster has other nodes");
+    }
+
+    #[test]
+    fn the_key_of_a_request_is_the_same_in_every_request_of_one_identity_alone() {
+        let (one, two) = (Identity::new("one").unwrap(), Identity::new("two").unwrap());
+        let key = |of: &Identity| key_of_request(&of.request().unwrap()).unwrap();
+        assert_eq!(key(&one), key(&one));
+        assert_ne!(key(&one), key(&two));
+        assert!(key_of_request(b"forged").is_err());
     }
 
     #[test]

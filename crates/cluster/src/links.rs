@@ -162,7 +162,8 @@ impl Drop for Links {
 }
 
 impl Links {
-    /// Listens, TCP and UDP on one port number, and accepts. Call within a tokio runtime.
+    /// Listens, TCP and UDP on one port number, and accepts, but for the nodes that `identity` remembers as removed. Call
+    /// within a tokio runtime.
     pub async fn start(
         config: Config,
         identity: &Identity,
@@ -200,6 +201,7 @@ impl Links {
             anonymous: Arc::new(Semaphore::new(ANONYMOUS_MAX)),
             stop: watch::Sender::new(false),
         });
+        identity.removed().iter().for_each(|node| core.book.forbid(*node));
         for listener in listeners {
             core.spawn("cluster.accept", core.clone().accept(listener));
         }

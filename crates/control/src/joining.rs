@@ -14,6 +14,7 @@ use tutti_base::{
     Serve, Topic, Wall, envelope,
 };
 use tutti_cluster::authority::AuthorityError;
+use tutti_cluster::identity::key_of_request;
 use tutti_cluster::{Authority, Certificate};
 use tutti_store::{Secret, SecretError, Secrets};
 
@@ -237,12 +238,14 @@ impl Joining {
             return Err(JoinError::Protocol(ask.protocol));
         }
         let token = self.outside.tokens.proven(ask.token, &ask.secret)?;
-        let was_let_in = token.used_by.is_some_and(|(node, _)| node == ask.node);
         // Signed before anything is written: a request that cannot be signed must not spend the token.
         let certificate = self.sign(authority, &ask.request, ask.node, &ask.name)?;
+        let key = key_of_request(&ask.request).map_err(|error| JoinError::Certificate(error.to_string()))?;
+        // All else that a node is known by is public: only its key shows that it is the one that was let in.
+        let was_let_in = token.has_let_in(ask.node, &key, self.outside.clock.wall());
         let is_again = was_let_in && self.is_in(ask)?;
         if !is_again {
-            self.write(ask, ask.roles.unwrap_or(token.roles)).await?;
+            self.write(ask, ask.roles.unwrap_or(token.roles), key).await?;
             let why = format!("it showed the token {:016x}; it runs {}", ask.token, ask.version);
             self.outside.journal.note(format!("node `{}` joined the cluster", ask.name), why);
             self.reseal().await;
@@ -259,10 +262,11 @@ impl Joining {
     }
 
     /// The new record, the old one that it takes over from, and the spent token: all or nothing.
-    async fn write(&self, ask: &JoinRequest, roles: Roles) -> Result<(), JoinError> {
+    async fn write(&self, ask: &JoinRequest, roles: Roles, key: [u8; 32]) -> Result<(), JoinError> {
         let now = self.outside.clock.wall();
         let edit = |nodes: &mut Vec<NodeRecord>| {
-            let (check, op) = self.outside.tokens.spend(ask.token, &ask.secret, roles, ask.node)?;
+            let by = (ask.node, key);
+            let (check, op) = self.outside.tokens.spend(ask.token, &ask.secret, roles, by)?;
             if nodes.iter().any(|node| node.id == ask.node) {
                 return Err(JoinError::IdTaken(ask.node));
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tutti_base::envelope::{self, Versioned};
+use tutti_base::envelope::{self, EnvelopeError, Versioned};
 use tutti_base::{Clock, Kind, NodeId, Problem, Roles, Wall};
 use tutti_store::{Check, Commit, Key, Op, Scan, Store, StoreError, Txn};
 use zeroize::Zeroizing;
@@ -46,13 +46,52 @@ pub struct TokenRecord {
     pub uses_left: u8,
     /// When a person took it back.
     pub revoked: Option<Wall>,
-    /// The node that it let in, and when.
-    pub used_by: Option<(NodeId, Wall)>,
+    /// Whom it let in.
+    pub used_by: Option<Use>,
+}
+
+/// Whom a token let in, and when.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Use {
+    /// The node.
+    pub node: NodeId,
+    /// The hash of the key that its certificate was signed for; none in records from before it was kept.
+    pub key: Option<[u8; 32]>,
+    /// When that was.
+    pub when: Wall,
 }
 
 impl Versioned for TokenRecord {
     const KIND: u8 = 114;
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
+
+    fn migrate(version: u16, payload: &[u8]) -> Result<Self, EnvelopeError> {
+        match version {
+            1 => envelope::payload::<TokenBefore>(Self::KIND, payload).map(Self::from),
+            found => Err(EnvelopeError::Version { kind: Self::KIND, found, newest: Self::VERSION }),
+        }
+    }
+}
+
+/// Version 1, which did not say for which key a token was spent.
+#[derive(Serialize, Deserialize)]
+struct TokenBefore {
+    id: u64,
+    hash: [u8; 32],
+    roles: Roles,
+    created: Wall,
+    expires: Wall,
+    uses_left: u8,
+    revoked: Option<Wall>,
+    used_by: Option<(NodeId, Wall)>,
+}
+
+impl From<TokenBefore> for TokenRecord {
+    fn from(before: TokenBefore) -> Self {
+        let TokenBefore { id, hash, roles, created, expires, uses_left, revoked, used_by } = before;
+        let used_by = used_by.map(|(node, when)| Use { node, key: None, when });
+        Self { id, hash, roles, created, expires, uses_left, revoked, used_by }
+    }
 }
 
 impl TokenRecord {
@@ -77,8 +116,16 @@ impl TokenRecord {
         (now >= self.expires).then_some(TokenError::Expired(self.id))
     }
 
+    /// Whether it let in this very node with this very key, and has not ended since: one that did not hear the answer may
+    /// have it again.
+    pub(crate) fn has_let_in(&self, node: NodeId, key: &[u8; 32], now: Wall) -> bool {
+        let is_it = |used: &Use| used.node == node && used.key.as_ref() == Some(key);
+        self.revoked.is_none() && now < self.expires && self.used_by.as_ref().is_some_and(is_it)
+    }
+
     fn is_forgotten(&self, now: Wall) -> bool {
-        let ended = self.revoked.or(self.used_by.map(|(_, when)| when)).unwrap_or(self.expires);
+        let used = self.used_by.as_ref().map(|used| used.when);
+        let ended = self.revoked.or(used).unwrap_or(self.expires);
         self.refusal(now).is_some() && now.since(ended) > SPENT_KEPT
     }
 }
@@ -233,14 +280,14 @@ impl Tokens {
         Err(TokenError::Contended(id))
     }
 
-    /// What a transaction needs to spend the token `id` on `node`: the condition that nobody else has, and the record
-    /// afterwards. An error if it lets nobody in, or not with `roles`.
+    /// What a transaction needs to spend the token `id` on `node` with the key of this hash: the condition that nobody else
+    /// has, and the record afterwards. An error if it lets nobody in, or not with `roles`.
     pub(crate) fn spend(
         &self,
         id: u64,
         secret: &[u8],
         roles: Roles,
-        node: NodeId,
+        (node, key): (NodeId, [u8; 32]),
     ) -> Result<(Check, Op), TokenError> {
         let now = self.clock.wall();
         let (record, modified) = self.find(id)?;
@@ -251,7 +298,8 @@ impl Tokens {
         if !record.roles.has(roles) {
             return Err(TokenError::Roles { token: id, allowed: record.roles, asked: roles });
         }
-        let spent = TokenRecord { uses_left: 0, used_by: Some((node, now)), ..record };
+        let used = Use { node, key: Some(key), when: now };
+        let spent = TokenRecord { uses_left: 0, used_by: Some(used), ..record };
         Ok((Check::Modified(at(id), modified), Op::put(at(id), envelope::seal(&spent))))
     }
 
@@ -288,14 +336,23 @@ mod tests {
     use super::*;
     use crate::testing::{House, worker};
 
+    impl Versioned for TokenBefore {
+        const KIND: u8 = TokenRecord::KIND;
+        const VERSION: u16 = 1;
+    }
+
     fn house() -> (House, Tokens) {
         let house = House::new();
         let tokens = Tokens::open(house.store.clone(), house.clock.clone());
         (house, tokens)
     }
 
+    fn by(node: u64) -> (NodeId, [u8; 32]) {
+        (NodeId(node), [node as u8; 32])
+    }
+
     async fn spend(tokens: &Tokens, minted: &Minted, node: u64) -> Result<bool, TokenError> {
-        let (check, op) = tokens.spend(minted.record.id, &*minted.secret, Roles::WORKER, NodeId(node))?;
+        let (check, op) = tokens.spend(minted.record.id, &*minted.secret, Roles::WORKER, by(node))?;
         Ok(matches!(tokens.store.commit(Txn::of([op]).when(check)).await?, Commit::Done(_)))
     }
 
@@ -304,7 +361,7 @@ mod tests {
         let (_, tokens) = house();
         let minted = tokens.create(Roles::ALL, LIFE).await.unwrap();
         let (id, secret) = (minted.record.id, &*minted.secret);
-        let both = [NodeId(1), NodeId(2)].map(|node| tokens.spend(id, secret, worker(), node).unwrap());
+        let both = [1, 2].map(|node| tokens.spend(id, secret, worker(), by(node)).unwrap());
         let mut won = 0;
         for (check, op) in both {
             won += u32::from(tokens.store.commit(Txn::of([op]).when(check)).await.unwrap().done().is_some());
@@ -315,18 +372,35 @@ mod tests {
         assert_eq!(tokens.list().unwrap()[0].word(Wall(0)), "used");
     }
 
+    #[test]
+    fn a_token_of_the_version_before_is_read_and_its_answer_is_not_given_again() {
+        let used_by = Some((NodeId(2), Wall(5)));
+        let (hash, roles, expires) = ([1; 32], Roles::ALL, Wall(9));
+        let before = TokenBefore {
+            id: 7,
+            hash,
+            roles,
+            created: Wall(1),
+            expires,
+            uses_left: 0,
+            revoked: None,
+            used_by,
+        };
+        let read: TokenRecord = envelope::open(&envelope::seal(&before)).unwrap();
+        assert_eq!((read.id, read.uses_left, read.word(Wall(6))), (7, 0, "used"));
+        assert_eq!(read.used_by, Some(Use { node: NodeId(2), key: None, when: Wall(5) }));
+        assert!(!read.has_let_in(NodeId(2), &[0; 32], Wall(6)));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_lets_nobody_in_says_why() {
         let (house, tokens) = house();
         let minted = tokens.create(Roles::WORKER, Duration::from_secs(60)).await.unwrap();
         let id = minted.record.id;
-        assert_eq!(tokens.spend(id, &[0; 16], worker(), NodeId(1)).err(), Some(TokenError::Secret(id)));
-        assert_eq!(
-            tokens.spend(id ^ 1, &[0; 16], worker(), NodeId(1)).err(),
-            Some(TokenError::Unknown(id ^ 1))
-        );
+        assert_eq!(tokens.spend(id, &[0; 16], worker(), by(1)).err(), Some(TokenError::Secret(id)));
+        assert_eq!(tokens.spend(id ^ 1, &[0; 16], worker(), by(1)).err(), Some(TokenError::Unknown(id ^ 1)));
         let asked = Roles::WORKER.with(Roles::VOTER);
-        let over = tokens.spend(id, &*minted.secret, asked, NodeId(1)).err();
+        let over = tokens.spend(id, &*minted.secret, asked, by(1)).err();
         assert_eq!(over, Some(TokenError::Roles { token: id, allowed: Roles::WORKER, asked }));
         house.pass(Duration::from_secs(60)).await;
         assert_eq!(spend(&tokens, &minted, 1).await, Err(TokenError::Expired(id)));

@@ -10,21 +10,21 @@
 //! time between that change and the order given here. NTP keeps them within milliseconds. A file that people copy into a
 //! folder with its old date (`cp -p`) after its deletion is a deleted one.
 
-use std::collections::BTreeMap;
+mod merge;
+mod own;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
-use tutti_base::{
-    Body, CallError, Deadline, Fault, Kind, Lane, NodeId, Problem, Source, SourceKey, TenantId, Wall,
-};
-use tutti_fetch::{Gone, Removed, ShelfFile, ShelfQuery};
+use tutti_base::{Body, CallError, Deadline, Fault, Kind, Lane, NodeId, Problem, Source, TenantId, Wall};
+use tutti_fetch::ShelfQuery;
 use tutti_telemetry::{Counter, Family, Gauge, Metrics};
 
+use self::merge::merge;
 use crate::mesh::Holders;
 use crate::meter::{Counted, Meter, Reason};
-use crate::purge::Purge;
 use crate::wire::{Ask, Told, WireFile, WireShelf, WireShelved, WireStamp, WireStat};
 use crate::{Flow, What};
 
@@ -217,12 +217,7 @@ impl Assets {
             let detail = format!("{MOVING_MAX} originals are on their way to other nodes already; try again");
             return Err(Problem::new(Kind::Overloaded, detail).retry_after(Duration::from_secs(1)));
         };
-        let most = self.bytes_max().min(MOVED_BYTES_MAX);
-        let bytes = self.flow.outside.copies.read(body, most).await.map_err(|error| {
-            let detail =
-                format!("the original is longer than {most} bytes, or did not arrive whole: {error}");
-            Problem::new(Kind::Unprocessable, detail).about("body")
-        })?;
+        let bytes = self.in_memory(body).await?;
         let view = self.flow.mesh.view();
         let mut nodes = holders.others.clone();
         nodes.sort_by_key(|node| (!view.get(*node).is_some_and(tutti_base::Member::is_up), *node));
@@ -241,6 +236,21 @@ impl Assets {
             }
         }
         Err(failure.retry_after(Duration::from_secs(5)))
+    }
+
+    /// All of `body`, for a call to take along.
+    async fn in_memory(&self, body: Body) -> Result<Bytes, Problem> {
+        let most = self.bytes_max().min(MOVED_BYTES_MAX);
+        let problem = |text: String| Problem::new(Kind::Unprocessable, text).about("body");
+        if body.len().is_some_and(|len| len > most) {
+            return Err(problem(format!(
+                "an original of more than {most} bytes cannot be sent to its holder"
+            )));
+        }
+        let read = self.flow.outside.copies.read(body, most).await;
+        read.map_err(|error| {
+            problem(format!("the original has more than {most} bytes, or did not arrive whole: {error}"))
+        })
     }
 
     async fn remove_from_all(&self, folder: &str, path: &str) -> Result<Removal, Problem> {
@@ -365,73 +375,6 @@ impl Assets {
     }
 }
 
-impl Flow {
-    /// Does to this node's own folders what is asked, here or by a peer.
-    pub(crate) async fn shelve(&self, ask: WireShelf, body: Body) -> Result<WireShelved, Problem> {
-        let shelf = &self.outside.shelf;
-        match ask {
-            WireShelf::List { folder, prefix, after, limit } => {
-                let gone = self.gone_from(&folder);
-                let query = ShelfQuery { folder: folder.clone(), prefix, after, limit: limit as usize };
-                let page = shelf.list(query, gone).await?;
-                let files = page.files.into_iter().map(|file| self.wire_file(&folder, file));
-                Ok(WireShelved::Page { files: files.collect(), more: page.more })
-            }
-            WireShelf::Put { folder, path, at_least } => {
-                let (purges, clock) = (Arc::clone(&self.purges), Arc::clone(&self.outside.clock));
-                let key = key_of(&folder, &path);
-                let dated = move || {
-                    let deleted = purges.deleted(&key).map_or(Wall(0), |at| Wall(at.0 + 1));
-                    clock.wall().max(deleted).max(at_least)
-                };
-                let most = self.config.original_bytes_max;
-                let file = shelf.put(&folder, &path, body, most, Box::new(dated)).await?;
-                self.desk.forget_look(&key);
-                Ok(WireShelved::Written(self.wire_file(&folder, file)))
-            }
-            WireShelf::Remove { folder, path, at } => {
-                let removed = shelf.remove(&folder, &path, at).await?;
-                Ok(WireShelved::Removed { stays: removed == Removed::Newer })
-            }
-        }
-    }
-
-    /// Where the newest file of a name was may not be where it is now: a purge of an original says that it has changed.
-    pub(crate) fn forget_looks(&self, purges: &[Purge]) {
-        for purge in purges {
-            if let What::Source(source) = &purge.what {
-                self.desk.forget_look(source);
-            }
-        }
-    }
-
-    /// Which files of `folder` are deleted, and only are not removed yet: a crash came between, or they could not be. It is
-    /// tried again.
-    fn gone_from(&self, folder: &str) -> Gone {
-        let (purges, shelf) = (Arc::clone(&self.purges), Arc::clone(&self.outside.shelf));
-        let folder = folder.to_owned();
-        Arc::new(move |path, modified_ns| {
-            let deleted = purges.deleted(&key_of(&folder, path));
-            let gone = deleted.filter(|at| modified_ns.div_euclid(MS) <= i128::from(at.0));
-            if let Some(at) = gone {
-                shelf.remove_older(&folder, path, at);
-            }
-            gone.is_some()
-        })
-    }
-
-    fn wire_file(&self, folder: &str, file: ShelfFile) -> WireFile {
-        let known = self.desk.known(&key_of(folder, &file.path));
-        let hash = known.filter(|(stamp, _)| *stamp == file.stamp).map(|(_, hash)| hash);
-        let stamp = WireStamp { modified_ns: file.stamp.modified_ns, len: file.stamp.len, hash };
-        WireFile { path: file.path, stamp }
-    }
-}
-
-fn key_of(folder: &str, path: &str) -> SourceKey {
-    Source::Local { folder: folder.into(), path: path.into() }.key(&TenantId::default())
-}
-
 fn wall(modified_ns: i128) -> Wall {
     Wall(u64::try_from(modified_ns.div_euclid(MS)).unwrap_or(0))
 }
@@ -456,89 +399,4 @@ fn all_away(names: &[String]) -> Problem {
     let names = names.join(", ");
     let detail = format!("the nodes that hold this folder are away: {names}; try again when they are back");
     Problem::new(Kind::Unavailable, detail).about("folder").retry_after(Duration::from_secs(5))
-}
-
-/// The holders' pages as one of at most `limit`, and whether there is more. Beyond the end of a page that has more after
-/// it nothing is known of that holder, so the whole ends at the first such end.
-fn merge(pages: Vec<(String, Vec<WireFile>, bool)>, limit: usize) -> (Vec<Held>, bool) {
-    let cut = pages.iter().filter(|(_, _, more)| *more);
-    let end = cut.filter_map(|(_, files, _)| files.last().map(|file| file.path.clone())).min();
-    let mut by_path: BTreeMap<String, Vec<(String, WireStamp)>> = BTreeMap::new();
-    for (node, files, _) in pages {
-        for file in files {
-            by_path.entry(file.path).or_default().push((node.clone(), file.stamp));
-        }
-    }
-    let all = by_path.len();
-    let within = |path: &String| end.as_ref().is_none_or(|end| path <= end);
-    let taken = by_path.into_iter().take_while(|(path, _)| within(path)).take(limit);
-    let files: Vec<Held> = taken.map(|(path, copies)| held(path, copies)).collect();
-    let more = end.is_some() || files.len() < all;
-    (files, more)
-}
-
-fn held(path: String, copies: Vec<(String, WireStamp)>) -> Held {
-    let newest = copies.iter().map(|(_, stamp)| *stamp).max_by_key(|stamp| (stamp.modified_ns, stamp.hash));
-    let newest = newest.expect("a path is listed by whoever holds it");
-    let differs = |stamp: &WireStamp| {
-        let by_hash = matches!((stamp.hash, newest.hash), (Some(one), Some(other)) if one != other);
-        stamp.len != newest.len || by_hash
-    };
-    let conflict = copies.iter().any(|(_, stamp)| differs(stamp));
-    let mut nodes: Vec<String> = copies.into_iter().map(|(node, _)| node).collect();
-    nodes.sort();
-    Held { path, bytes: newest.len, modified: wall(newest.modified_ns), nodes, conflict }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn page(node: &str, files: &[(&str, i128, u64)], more: bool) -> (String, Vec<WireFile>, bool) {
-        let file = |(path, modified_ms, len): &(&str, i128, u64)| WireFile {
-            path: (*path).into(),
-            stamp: WireStamp { modified_ns: modified_ms * MS, len: *len, hash: None },
-        };
-        (node.into(), files.iter().map(file).collect(), more)
-    }
-
-    fn paths(files: &[Held]) -> Vec<&str> {
-        files.iter().map(|held| held.path.as_str()).collect()
-    }
-
-    #[test]
-    fn what_all_hold_is_one_and_the_newest_counts() {
-        let pages = vec![
-            page("two", &[("a", 1, 5), ("b", 1, 5)], false),
-            page("one", &[("a", 2, 5), ("b", 3, 6)], false),
-        ];
-        let (files, more) = merge(pages, 10);
-        assert!(!more);
-        assert_eq!(paths(&files), ["a", "b"]);
-        assert_eq!(
-            (files[0].nodes.join(","), files[0].modified, files[0].conflict),
-            ("one,two".into(), Wall(2), false)
-        );
-        assert_eq!((files[1].bytes, files[1].conflict), (6, true));
-    }
-
-    #[test]
-    fn a_list_ends_where_the_shortest_page_does() {
-        let pages = || {
-            vec![
-                page("one", &[("a", 1, 1), ("c", 1, 1)], true),
-                page("two", &[("b", 1, 1), ("d", 1, 1)], false),
-            ]
-        };
-        let (files, more) = merge(pages(), 10);
-        assert_eq!(
-            (paths(&files), more),
-            (vec!["a", "b", "c"], true),
-            "one may hold something between c and d"
-        );
-        let (files, more) = merge(pages(), 2);
-        assert_eq!((paths(&files), more), (vec!["a", "b"], true));
-        let (files, more) = merge(vec![page("one", &[("a", 1, 1)], false)], 1);
-        assert_eq!((paths(&files), more), (vec!["a"], false));
-    }
 }

@@ -144,7 +144,9 @@ impl Flow {
     /// A journey over `outside`.
     pub fn new(registry: Registry, outside: Outside, config: Config, metrics: &Metrics) -> Self {
         let meter = Meter::new(metrics);
-        let purges = Arc::new(PurgeLog::load(Arc::clone(&outside.purges), outside.nodes.view().me));
+        let (keeper, spawn) = (Arc::clone(&outside.purges), Arc::clone(&outside.spawn));
+        let (me, now) = (outside.nodes.view().me, outside.clock.wall());
+        let purges = Arc::new(PurgeLog::load(keeper, spawn, me, now, metrics));
         let failures = Arc::new(Failures::default());
         let capacity = outside.work.capacity();
         let limits = Limits {

@@ -21,6 +21,7 @@ pub mod seats;
 pub mod serve;
 pub mod spread;
 
+mod copying;
 mod look;
 mod owner;
 mod run;
@@ -33,7 +34,7 @@ pub use journey::{Config, Flow, Outside};
 pub use memo::Memo;
 pub use mesh::Alone;
 pub use planned::Planned;
-pub use purge::{Purge, PurgeLog, What};
+pub use purge::{Purge, PurgeLog, Stored, What, Write};
 pub use seams::{Capacity, Copies, Dated, PurgeKeeper, Shelf, Spawn, Task, Tenants, Work};
 pub use seats::{Dispatching, Intake};
 pub use serve::Answering;

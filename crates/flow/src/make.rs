@@ -29,7 +29,7 @@ const STALE_ORIGINAL_FOR: Duration = Duration::from_secs(5);
 /// A render that a purge overtook is begun anew this often.
 const PURGED_MIDWAY_MAX: usize = 3;
 /// A result that is passed through or handed between plans has at most this many bytes in memory.
-const PASSED_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const PASSED_BYTES_MAX: u64 = 64 << 20;
 
 /// Everything that one making needs to know.
 pub(crate) struct Making<'a> {
@@ -208,7 +208,7 @@ impl Flow {
         let result = result_key(making.planned, name, epoch, &refined, &originals);
         let binding = self.binding(making, result, &originals, purge_seen);
         let key = self.store_key(making, &originals);
-        if let Some(landed) = self.already_made(making, key, &binding, &mut watch).await {
+        if let Some(landed) = self.already_made(making, key, &binding, &mut watch).await? {
             return Ok(landed);
         }
         if let Some(problem) = self.failures.recall(&Failed::Result(result), self.outside.clock.now()) {
@@ -311,20 +311,25 @@ impl Flow {
         problem
     }
 
-    /// Bytes that were made before, for another request or before the answer expired.
+    /// Bytes that were made before, for another request or before the answer expired; unless a purge came meanwhile.
     async fn already_made(
         &self,
         making: &Making<'_>,
         key: Option<RequestKey>,
         binding: &Binding,
         watch: &mut Stopwatch<'_>,
-    ) -> Option<Landed> {
-        let entry = self.outside.results.rebind(key?, binding.clone()).await?;
+    ) -> Result<Option<Landed>, Unmade> {
+        let Some(key) = key else { return Ok(None) };
+        let Some(entry) = self.outside.results.rebind(key, binding.clone()).await else { return Ok(None) };
         watch.lap("look-up");
+        if !self.purges.spares(&entry, &key) {
+            self.outside.results.forget(&key);
+            return Err(Unmade::PurgedMidway);
+        }
         let note = if making.old.is_some() { CacheNote::Renewed } else { CacheNote::Hit };
         let maker = entry.meta.maker.as_deref().map(Into::into);
         let whence = Whence { maker, ..Whence::default() };
-        Some(Landed { entry, note, timing: watch.timing.clone(), shared: true, whence })
+        Ok(Some(Landed { entry, note, timing: watch.timing.clone(), shared: true, whence }))
     }
 
     pub(crate) async fn pass_through(

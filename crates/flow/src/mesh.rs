@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tutti_base::envelope;
 use tutti_base::{
-    Body, Call, CallError, ContentHash, Evidence, Kind, Lane, Member, NodeId, NodeState, Nodes,
-    Peers, Problem, Report, RequestKey, Roles, Tick, Topic, View,
+    Body, Call, CallError, ContentHash, Evidence, Kind, Lane, Member, NodeId, NodeState, Nodes, Peers,
+    Problem, Report, RequestKey, Roles, Tick, Topic, View,
 };
 use tutti_telemetry::Metrics;
 
@@ -65,8 +65,17 @@ impl Mesh {
     /// The nodes that `nodes` shows, asked through `peers`.
     pub fn new(peers: Arc<dyn Peers>, nodes: Arc<dyn Nodes>, metrics: &Metrics) -> Self {
         metrics.limit("flow_asks_counted", "Answers of other owners whose asks are counted", ASKS_MAX as u64);
+        metrics.limit("flow_copies_in", "Second copies being taken at once", COPYING_MAX as u64);
+        metrics.limit("flow_job_inputs", "Inputs of one job from a peer", crate::serve::INPUTS_MAX as u64);
         metrics.limit("flow_copying", "Second copies under way at once", COPYING_MAX as u64);
-        Self { peers, nodes, lent: Mutex::default(), asks: Mutex::default(), placed: Mutex::default(), changed: Mutex::default() }
+        Self {
+            peers,
+            nodes,
+            lent: Mutex::default(),
+            asks: Mutex::default(),
+            placed: Mutex::default(),
+            changed: Mutex::default(),
+        }
     }
 
     /// Who is there.

@@ -7,12 +7,13 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tracing::Instrument;
 use tutti_base::{
-    BodyError, BoxFuture, Clock, ContentHash, Deadline, Fault, FileBody, Kind, Problem, Source, SourceKey, StreamBody,
-    TenantId, Wall,
+    BodyError, BoxFuture, Clock, ContentHash, Deadline, Fault, FileBody, Kind, Problem, Source, SourceKey,
+    StreamBody, TenantId, Wall,
 };
 use tutti_cache::{OriginalRecord, Originals};
 use tutti_fetch::{Fetch, FetchRequest, Fetched, FileStamp, FolderFile, OriginAnswer};
 
+use crate::copying::Placed;
 use crate::failures::{Failed, Failures};
 use crate::flight::{Flights, Until};
 use crate::journey::Outside;
@@ -20,7 +21,6 @@ use crate::look::{Found, Looked};
 use crate::mesh::Mesh;
 use crate::meter::{Counted, Meter};
 use crate::purge::{named_tag, source_tag};
-use crate::share::Placed;
 use crate::{Copies, PurgeLog, Spawn};
 
 /// Fresh for this long where an origin says nothing (no heuristics: RFC 9111 §4.2.2 allows none).

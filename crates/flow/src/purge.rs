@@ -3,23 +3,51 @@
 //! Each node numbers its own purges; every node keeps those of all in one log, in the order in which it learned of them.
 //! An entry remembers the last purge of this order that it was checked against, so that a hit compares two numbers. What
 //! comes from a peer names, by node, the purges it has survived there. A gap past a log's beginning makes everything
-//! that it may concern stale for good.
+//! that it may concern stale for good. Nobody knows a node's numbers better than that node: what others say of them is
+//! corrected by its own word.
 
-use std::collections::{BTreeMap, VecDeque};
+mod journal;
+mod kept;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tutti_base::envelope::{EnvelopeError, Versioned};
-use tutti_base::{Clock, NodeId, Problem, RequestKey, SourceKey, Tick, Wall};
+use tutti_base::{Clock, Kind, NodeId, Problem, RequestKey, SourceKey, Tick, Wall};
 use tutti_cache::{Binding, Entry};
+use tutti_telemetry::Metrics;
 
-use crate::PurgeKeeper;
+use crate::purge::journal::Journal;
+use crate::purge::kept::{Kept, Take};
+use crate::wire::{WireBehind, WireMissing};
+use crate::{PurgeKeeper, Spawn};
 
 /// How many purges the log holds; what was fetched before the oldest of them counts as purged.
 pub const LOG_LEN_MAX: usize = 4096;
+/// How many deletions of files are remembered, apart from the log; the oldest go first.
+pub const DELETIONS_MAX: usize = 65_536;
+/// The most requests that one purge names.
+pub const KEYS_MAX: usize = 256;
+/// The longest tag, and the longest name of a folder, that a purge names, in bytes.
+pub const TAG_LEN_MAX: usize = 1024;
+/// The longest path that a deletion names, in bytes.
+pub const PATH_LEN_MAX: usize = 4096;
+/// Nodes that are no members, or not any more, of which purges are known; no purges of more of them are taken.
+pub const STRANGERS_MAX: usize = 64;
+/// By how much a node's number may be ahead of what is known of it. More is taken for a lie.
+pub const STEP_MAX: u64 = 1 << 32;
+/// Purges that are in force and not written yet; then no more are taken.
+pub const UNWRITTEN_MAX: usize = 4096;
+/// The most bytes of purges in one answer to a node that was away; it asks again for the rest.
+pub const PAGE_BYTES_MAX: usize = 256 << 10;
+/// The most pages that are asked of one node at a time; the rest comes with the next comparison.
+pub const PAGES_MAX: usize = 4096;
 
 /// A node whose beat is this late was stopped or cut short, and may have missed what others told it meanwhile.
 pub const PAUSE_MAX: Duration = Duration::from_millis(600);
@@ -33,11 +61,11 @@ pub type Vector = BTreeMap<NodeId, u64>;
 /// One purge.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Purge {
-    /// Its place in this node's order, 1 for the first; without gaps. Means nothing to other nodes.
+    /// Its place in this node's order; it only grows. Means nothing to other nodes.
     pub sequence: u64,
     /// Whose purge it is.
     pub origin: NodeId,
-    /// Its number there, 1 for the first; without gaps.
+    /// Its number there, 1 for the first; without gaps, unless that node lost its log.
     pub number: u64,
     /// What it takes away.
     pub what: What,
@@ -62,14 +90,23 @@ impl Versioned for Purge {
     }
 }
 
+/// How far the purges of everyone are known, as it is stored beside them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KnownPurges(pub Vector);
+
+impl Versioned for KnownPurges {
+    const KIND: u8 = 92;
+    const VERSION: u16 = 1;
+}
+
 /// What a purge takes away.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum What {
-    /// The answers to these requests: one URL in all its variants.
+    /// The answers to these requests, at most [`KEYS_MAX`]: one URL in all its variants.
     Requests(Vec<RequestKey>),
     /// Everything made of one original, and the original.
     Source(SourceKey),
-    /// Everything that carries this tag.
+    /// Everything that carries this tag of at most [`TAG_LEN_MAX`].
     Tag(String),
     /// Everything.
     All,
@@ -108,6 +145,75 @@ impl What {
             What::Deleted { source, .. } => tags.contains(&source_tag(source)),
         }
     }
+
+    /// Refuses what is over a limit, as `BadRequest`.
+    fn check(&self) -> Result<(), Problem> {
+        match self {
+            What::All | What::Source(_) => Ok(()),
+            What::Requests(keys) => within("the number of requests", keys.len(), KEYS_MAX),
+            What::Tag(tag) => within("the length of the tag in bytes", tag.len(), TAG_LEN_MAX),
+            What::Deleted { folder, path, .. } => {
+                within("the length of the folder's name in bytes", folder.len(), TAG_LEN_MAX)?;
+                within("the length of the path in bytes", path.len(), PATH_LEN_MAX)
+            }
+        }
+    }
+
+    /// About how many bytes it takes on its way.
+    fn weight(&self) -> usize {
+        match self {
+            What::All | What::Source(_) => 32,
+            What::Requests(keys) => keys.len() * 32,
+            What::Tag(tag) => tag.len(),
+            What::Deleted { folder, path, .. } => 48 + folder.len() + path.len(),
+        }
+    }
+}
+
+fn within(what: &str, found: usize, most: usize) -> Result<(), Problem> {
+    if found <= most {
+        return Ok(());
+    }
+    let detail = format!("{what} of a purge is {found}, and at most {most} are taken; purge in parts, or everything");
+    Err(Problem::new(Kind::BadRequest, detail))
+}
+
+/// The log as its keeper has it.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// The purges, in their order.
+    pub purges: Vec<Purge>,
+    /// How far the purges of everyone are known; none where a version that did not keep it wrote the log.
+    pub vector: Option<Vector>,
+    /// Deletions of files, each a purge with [`What::Deleted`].
+    pub deletions: Vec<Purge>,
+    /// Places in the order where a purge was that cannot be read.
+    pub damaged: Vec<u64>,
+    /// Whether all of it could be read.
+    pub reading: Reading,
+}
+
+/// How the reading of a log went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Reading {
+    /// All that was kept is known.
+    #[default]
+    Whole,
+    /// Something was lost: everything kept counts as purged.
+    Lost,
+}
+
+/// What is to be kept together, whole or not at all.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Write {
+    /// New purges, in their order.
+    pub purges: Vec<Purge>,
+    /// Places in the order whose purges are to be let go.
+    pub forgotten: Vec<u64>,
+    /// By file, the purge that deleted it last; none where that is to be let go. No file twice.
+    pub deletions: Vec<(SourceKey, Option<Purge>)>,
+    /// How far the purges of everyone are known with these.
+    pub vector: Vector,
 }
 
 /// This node's log of everyone's purges.
@@ -115,37 +221,68 @@ pub struct PurgeLog {
     me: NodeId,
     newest: AtomicU64,
     kept: RwLock<Kept>,
-    keeper: Arc<dyn PurgeKeeper>,
+    journal: Arc<Journal>,
     unsettled: AtomicBool,
     settled: Notify,
     /// The tick of the last beat; 0: none is expected.
     beat: AtomicU64,
 }
 
-struct Kept {
-    purges: VecDeque<Purge>,
-    vector: Vector,
-}
-
-/// Why purges of a peer were not taken.
+/// Some purges before those that a peer told of are missing here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gap;
 
+/// What became of a peer's answer to what is missing here.
+#[derive(Default)]
+pub(crate) struct Caught {
+    /// The purges in force from now on that were not before.
+    pub(crate) taken: Vec<Purge>,
+    /// Whose purges were not taken: strangers beyond [`STRANGERS_MAX`], and numbers beyond [`STEP_MAX`].
+    pub(crate) refused: Vec<NodeId>,
+}
+
 impl PurgeLog {
-    /// Reads the log as it was kept, for the node `me`.
-    pub fn load(keeper: Arc<dyn PurgeKeeper>, me: NodeId) -> Self {
-        let mut purges: VecDeque<Purge> = keeper.load().into();
-        let mut vector = Vector::new();
-        for purge in purges.iter().filter(|purge| purge.origin != NOBODY) {
-            let known = vector.entry(purge.origin).or_insert(0);
-            *known = purge.number.max(*known);
+    /// Reads the log as it was kept, for the node `me`. Where something was lost, everything kept counts as purged, and
+    /// this node's numbers go on from the seconds since 1970: further than a purge a second could have come.
+    pub fn load(
+        keeper: Arc<dyn PurgeKeeper>,
+        spawn: Arc<dyn Spawn>,
+        me: NodeId,
+        now: Wall,
+        metrics: &Metrics,
+    ) -> Self {
+        let stored = keeper.load();
+        let is_lost = stored.reading == Reading::Lost || !stored.damaged.is_empty();
+        let (mut kept, steps) = Kept::of(stored);
+        let journal = Arc::new(Journal::new(keeper, spawn, kept.newest(), kept.vector.clone(), metrics));
+        steps.into_iter().for_each(|step| journal.push(step));
+        if is_lost {
+            let own = kept.vector.get(&me).copied().unwrap_or(0);
+            kept.vector.insert(me, own.max(now.0 / 1000));
+            kept.skip_to(now.0);
+            journal.push(kept.note(Purge { sequence: 0, origin: NOBODY, number: 0, what: What::All }));
+            journal.push(kept.note_vector());
         }
-        let surplus = purges.len().saturating_sub(LOG_LEN_MAX);
-        purges.drain(..surplus);
-        let newest = AtomicU64::new(purges.back().map_or(0, |purge| purge.sequence));
-        let kept = RwLock::new(Kept { purges, vector });
+        journal.begin();
+        Self::limits(metrics);
+        let newest = AtomicU64::new(kept.newest());
+        let kept = RwLock::new(kept);
         let (unsettled, settled, beat) = (AtomicBool::new(false), Notify::new(), AtomicU64::new(0));
-        Self { me, newest, kept, keeper, unsettled, settled, beat }
+        Self { me, newest, kept, journal, unsettled, settled, beat }
+    }
+
+    fn limits(metrics: &Metrics) {
+        let limits = [
+            ("purges", "Purges that the log holds", LOG_LEN_MAX as u64),
+            ("purge_deletions", "Deletions of files that are remembered", DELETIONS_MAX as u64),
+            ("purge_keys", "Requests that one purge names", KEYS_MAX as u64),
+            ("purge_tag_bytes", "Longest tag that a purge names", TAG_LEN_MAX as u64),
+            ("purge_strangers", "Nodes that are no members whose purges are known", STRANGERS_MAX as u64),
+            ("purges_unwritten", "Purges in force and not written yet", UNWRITTEN_MAX as u64),
+            ("purge_page_bytes", "Bytes of purges in one answer", PAGE_BYTES_MAX as u64),
+            ("purge_pages", "Answers that are asked for in a row", PAGES_MAX as u64),
+        ];
+        limits.into_iter().for_each(|(name, help, most)| metrics.limit(name, help, most));
     }
 
     /// The place of the newest purge in this node's order; 0 when there was none.
@@ -153,9 +290,9 @@ impl PurgeLog {
         self.newest.load(Ordering::Acquire)
     }
 
-    /// The number of this node's own newest purge.
+    /// The number of this node's own newest purge that is on stable storage: what others may be told of.
     pub fn own(&self) -> u64 {
-        self.read().vector.get(&self.me).copied().unwrap_or(0)
+        self.journal.written().vector.get(&self.me).copied().unwrap_or(0)
     }
 
     /// What is known of everyone's purges.
@@ -164,95 +301,134 @@ impl PurgeLog {
     }
 
     /// Purges `what`: in force for every look-up here that begins after this returns, and after a restart. What peers
-    /// are to be told. Not cancel-safe only in that a dropped call may or may not have purged.
+    /// are to be told. Cancel-safe: once in force it is kept, whether this is dropped or not.
+    ///
+    /// Errors: `BadRequest` beyond a limit, `Overloaded` beyond [`UNWRITTEN_MAX`]; the keeper's own, and then it is in
+    /// force until a restart and written with the next one.
     pub async fn purge(&self, what: What) -> Result<Purge, Problem> {
+        what.check()?;
         let purge = {
-            let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-            let number = kept.vector.get(&self.me).copied().unwrap_or(0) + 1;
+            let mut kept = self.write()?;
+            let number = kept.vector.get(&self.me).copied().unwrap_or(0).saturating_add(1);
             self.note(&mut kept, Purge { sequence: 0, origin: self.me, number, what })
         };
-        self.keeper.append(&purge).await?;
+        self.until_written().await?;
         Ok(purge)
     }
 
-    /// Takes purges of peers over, in the order given. The new ones among them, in force from now on; or that some
-    /// before them are missing here.
-    pub async fn receive(&self, purges: Vec<Purge>) -> Result<Result<Vec<Purge>, Gap>, Problem> {
-        let mut taken = Vec::new();
-        let mut gap = false;
-        {
-            let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-            for purge in purges.into_iter().filter(|purge| purge.origin != NOBODY) {
-                let known = kept.vector.get(&purge.origin).copied().unwrap_or(0);
-                match purge.number.cmp(&(known + 1)) {
-                    std::cmp::Ordering::Less => {}
-                    std::cmp::Ordering::Equal => taken.push(self.note(&mut kept, purge)),
-                    std::cmp::Ordering::Greater => gap = true,
-                }
-            }
-        }
-        self.keep_all(&taken).await?;
-        Ok(if gap { Err(Gap) } else { Ok(taken) })
-    }
-
-    /// What a peer that knows `vector` is missing, and whose logs begin after it.
-    pub fn missing(&self, vector: &Vector) -> (Vec<Purge>, Vec<NodeId>) {
-        let kept = self.read();
-        let known = |origin: &NodeId| vector.get(origin).copied().unwrap_or(0);
-        let news: Vec<Purge> = kept
-            .purges
-            .iter()
-            .filter(|purge| purge.origin != NOBODY && purge.number > known(&purge.origin))
-            .cloned()
-            .collect();
-        let is_gap = |origin: &NodeId, newest: u64| {
-            let first = news.iter().find(|purge| purge.origin == *origin).map(|purge| purge.number);
-            newest > known(origin) && first != Some(known(origin) + 1)
-        };
-        let gaps = kept.vector.iter().filter(|(origin, newest)| is_gap(origin, **newest));
-        let gaps = gaps.map(|(origin, _)| *origin).collect();
-        (news, gaps)
-    }
-
-    /// Takes over what a peer said is missing here. For each log whose beginning is gone, everything counts as purged.
-    pub async fn catch_up(
+    /// Takes what `from` says that it has purged, in force from now on; or some before them are missing here. They are
+    /// kept once [`Self::until_written`] completes.
+    ///
+    /// Errors: `BadRequest` for purges of others than `from`, and beyond a limit; `Overloaded` beyond [`UNWRITTEN_MAX`].
+    pub(crate) fn receive(
         &self,
+        from: NodeId,
         purges: Vec<Purge>,
-        gaps: &[NodeId],
-        theirs: &Vector,
-    ) -> Result<Vec<Purge>, Problem> {
-        let mut taken = Vec::new();
-        for origin in gaps {
-            let number = theirs.get(origin).copied().unwrap_or(0);
-            let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-            if number > kept.vector.get(origin).copied().unwrap_or(0) {
-                let stand_in = Purge { sequence: 0, origin: *origin, number, what: What::All };
-                taken.push(self.note(&mut kept, stand_in));
+        is_member: &dyn Fn(NodeId) -> bool,
+    ) -> Result<Result<(), Gap>, Problem> {
+        let is_own = |purge: &Purge| purge.origin == from && from != self.me && from != NOBODY;
+        if !purges.iter().all(is_own) {
+            return Err(Problem::new(Kind::BadRequest, "a node tells of its own purges only"));
+        }
+        purges.iter().try_for_each(|purge| purge.what.check())?;
+        let mut kept = self.write()?;
+        let mut told = Ok(());
+        for purge in purges {
+            match kept.take(&purge, self.me, is_member) {
+                Take::New => drop(self.note(&mut kept, purge)),
+                // Under this number something else is known here, from others: its own word counts besides.
+                Take::Known if !kept.holds(&purge) => {
+                    let number = kept.vector.get(&from).copied().unwrap_or(purge.number);
+                    self.note(&mut kept, Purge { number, ..purge });
+                }
+                Take::Known => {}
+                Take::Ahead => told = Err(Gap),
+                Take::Refused => return Err(Problem::new(Kind::Unavailable, "too many strangers have purged")),
             }
         }
-        self.keep_all(&taken).await?;
-        if let Ok(more) = self.receive(purges).await? {
-            taken.extend(more);
+        Ok(told)
+    }
+
+    /// What a peer that says how far it is behind is missing, a page of it.
+    pub(crate) fn missing(&self, behind: &WireBehind) -> WireMissing {
+        let kept = self.read();
+        kept.missing(self.me, behind, &self.journal.written())
+    }
+
+    /// Takes what `from` said to be missing here, when `known` was known. For each log whose beginning is gone, and when
+    /// `from` has come less far itself than was thought here, everything counts as purged. In force from now on, and
+    /// kept once [`Self::until_written`] completes.
+    ///
+    /// Errors: `Overloaded` beyond [`UNWRITTEN_MAX`].
+    pub(crate) fn catch_up(
+        &self,
+        from: NodeId,
+        known: &Vector,
+        missing: WireMissing,
+        is_member: &dyn Fn(NodeId) -> bool,
+    ) -> Result<Caught, Problem> {
+        let mut kept = self.write()?;
+        let mut caught = Caught::default();
+        for deletion in missing.deletions.into_iter().filter(|purge| purge.what.check().is_ok()) {
+            if let Some((purge, step)) = kept.note_deletion(deletion) {
+                self.journal.push(step);
+                caught.taken.push(purge);
+            }
         }
-        Ok(taken)
+        if let Some(stand_in) = kept.correction(from, known, &missing.vector) {
+            tracing::warn!(node = %from, number = stand_in.number, "a node's purges were known further than they go");
+            caught.taken.push(self.note(&mut kept, stand_in));
+        }
+        for origin in missing.gaps.into_iter().filter(|origin| *origin != self.me && *origin != NOBODY) {
+            let number = missing.vector.get(&origin).copied().unwrap_or(0);
+            let stand_in = Purge { sequence: 0, origin, number, what: What::All };
+            match kept.take(&stand_in, self.me, is_member) {
+                Take::New | Take::Ahead => caught.taken.push(self.note(&mut kept, stand_in)),
+                Take::Known => {}
+                Take::Refused => caught.refused.push(origin),
+            }
+        }
+        for purge in missing.purges.into_iter().filter(|purge| purge.what.check().is_ok()) {
+            match kept.take(&purge, self.me, is_member) {
+                Take::New => caught.taken.push(self.note(&mut kept, purge)),
+                Take::Known => {}
+                Take::Ahead | Take::Refused => caught.refused.push(purge.origin),
+            }
+        }
+        Ok(caught)
     }
 
     fn note(&self, kept: &mut Kept, purge: Purge) -> Purge {
-        let purge = Purge { sequence: self.newest() + 1, ..purge };
-        kept.vector.insert(purge.origin, purge.number);
-        kept.purges.push_back(purge.clone());
-        if kept.purges.len() > LOG_LEN_MAX {
-            kept.purges.pop_front();
-        }
+        let step = kept.note(purge);
+        let purge = step.purge.clone().expect("a step of the ring has its purge");
+        self.journal.push(step);
         self.newest.store(purge.sequence, Ordering::Release);
         purge
     }
 
-    async fn keep_all(&self, purges: &[Purge]) -> Result<(), Problem> {
-        for purge in purges {
-            self.keeper.append(purge).await?;
+    /// Completes once everything noted so far is on stable storage. Cancel-safe: the writing goes on.
+    ///
+    /// Errors: the keeper's; what was not written is tried again with the next purge.
+    pub(crate) async fn until_written(&self) -> Result<(), Problem> {
+        self.journal.until_written(self.journal.queued()).await
+    }
+
+    /// Tries again to write what could not be written.
+    pub(crate) fn write_again(&self) {
+        self.journal.begin();
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Kept> {
+        self.kept.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> Result<RwLockWriteGuard<'_, Kept>, Problem> {
+        let kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        if self.journal.is_full() {
+            let detail = "more purges wait to be written than may; try again";
+            return Err(Problem::new(Kind::Overloaded, detail));
         }
-        Ok(())
+        Ok(kept)
     }
 
     /// From now on nothing kept is served at once: what this node missed has to be learned first.
@@ -313,30 +489,12 @@ impl PurgeLog {
         key: Option<&RequestKey>,
     ) -> Result<u64, Purged> {
         let kept = self.read();
-        let newest = self.newest();
-        let known = |origin: &NodeId| vector.get(origin).copied().unwrap_or(0);
-        for (origin, ours) in &kept.vector {
-            let first = kept.purges.iter().find(|purge| purge.origin == *origin).map(|purge| purge.number);
-            if *ours > known(origin) && first.is_none_or(|first| first > known(origin) + 1) {
-                return Err(Purged);
-            }
-        }
-        let news = kept.purges.iter().filter(|purge| purge.origin != NOBODY);
-        let mut news = news.filter(|purge| purge.number > known(&purge.origin));
-        if news.any(|purge| purge.what.concerns(tags, key)) { Err(Purged) } else { Ok(newest) }
+        if kept.concerns_since(vector, tags, key) { Err(Purged) } else { Ok(kept.newest()) }
     }
 
     /// Deletions of a folder's file that are on record: the newest time before which no copy of it counts.
     pub fn deleted(&self, source: &SourceKey) -> Option<Wall> {
-        let at = |purge: &Purge| match &purge.what {
-            What::Deleted { source: gone, at, .. } if gone == source => Some(*at),
-            _ => None,
-        };
-        self.read().purges.iter().filter_map(at).max()
-    }
-
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Kept> {
-        self.kept.read().unwrap_or_else(PoisonError::into_inner)
+        self.read().deleted(source)
     }
 
     /// Whether nothing purged since `checked` concerns these tags and this key: `Ok` with the number up to which that
@@ -346,20 +504,7 @@ impl PurgeLog {
         if checked >= newest {
             return Ok(newest);
         }
-        let kept = &self.read().purges;
-        let oldest = kept.front().map_or(u64::MAX, |purge| purge.sequence);
-        if checked + 1 < oldest {
-            return Err(Purged);
-        }
-        let since = kept.iter().skip_while(|purge| purge.sequence <= checked);
-        let mut upto = checked;
-        for purge in since {
-            if purge.what.concerns(tags, key) {
-                return Err(Purged);
-            }
-            upto = purge.sequence;
-        }
-        Ok(upto)
+        self.read().check(checked, tags, key)
     }
 
     /// Whether `entry`, kept under `key`, has survived all purges; noted on the entry, so that the next check is short.
@@ -383,151 +528,3 @@ impl PurgeLog {
 /// It was purged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Purged;
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use futures_util::FutureExt;
-    use tutti_base::BoxFuture;
-
-    use super::*;
-
-    const ME: NodeId = NodeId(1);
-    const PEER: NodeId = NodeId(2);
-
-    #[derive(Default)]
-    struct Shelf(Mutex<Vec<Purge>>);
-    impl PurgeKeeper for Shelf {
-        fn load(&self) -> Vec<Purge> {
-            self.0.lock().unwrap().clone()
-        }
-        fn append<'a>(&'a self, purge: &'a Purge) -> BoxFuture<'a, Result<(), Problem>> {
-            self.0.lock().unwrap().push(purge.clone());
-            Box::pin(async { Ok(()) })
-        }
-    }
-
-    fn purge(log: &PurgeLog, what: What) -> u64 {
-        log.purge(what).now_or_never().expect("the test keeper does not wait").expect("kept").sequence
-    }
-
-    #[test]
-    fn a_node_that_was_stopped_serves_nothing_kept_until_it_is_settled() {
-        let log = PurgeLog::load(Arc::new(Shelf::default()), ME);
-        let after = |ms: u64| Tick(1) + Duration::from_millis(ms);
-        assert!(log.is_settled(after(10_000)), "alone no beat is expected");
-        assert!(!log.beat(after(0)) && !log.beat(after(600)) && log.is_settled(after(1200)));
-        assert!(!log.is_settled(after(1201)), "its clock tells before any beat");
-        assert!(log.beat(after(1300)) && !log.is_settled(after(1300)));
-        log.settle();
-        assert!(log.is_settled(after(1300)) && !log.beat(after(1400)));
-        log.rest();
-        assert!(log.is_settled(after(9999)));
-    }
-
-    #[test]
-    fn a_purge_takes_what_it_names_and_spares_the_rest() {
-        let log = PurgeLog::load(Arc::new(Shelf::default()), ME);
-        let (a, b) = (RequestKey::of(&[b"a"]), RequestKey::of(&[b"b"]));
-        let tags = vec![source_tag(&SourceKey::of(&[b"s"])), named_tag("cats")];
-        purge(&log, What::Requests(vec![a]));
-        assert_eq!(log.check(0, &tags, Some(&a)), Err(Purged));
-        assert_eq!(log.check(0, &tags, Some(&b)), Ok(1));
-        purge(&log, What::Tag("dogs".into()));
-        assert_eq!(log.check(1, &tags, Some(&b)), Ok(2));
-        purge(&log, What::Tag("cats".into()));
-        assert_eq!(log.check(2, &tags, Some(&b)), Err(Purged));
-        assert_eq!(log.check(3, &tags, Some(&b)), Ok(3), "made after the purge");
-        purge(&log, What::Source(SourceKey::of(&[b"s"])));
-        assert_eq!(log.check(3, &tags, None), Err(Purged));
-        purge(&log, What::All);
-        assert_eq!(log.check(4, &[], None), Err(Purged));
-    }
-
-    #[test]
-    fn a_gap_past_the_logs_beginning_counts_as_purged() {
-        let log = PurgeLog::load(Arc::new(Shelf::default()), ME);
-        (0..LOG_LEN_MAX as u64 + 1).for_each(|n| assert_eq!(purge(&log, What::Tag("x".into())), n + 1));
-        assert_eq!(log.check(0, &[], None), Err(Purged));
-        assert_eq!(log.check(1, &[], None), Ok(LOG_LEN_MAX as u64 + 1));
-    }
-
-    #[test]
-    fn the_log_goes_on_where_it_was_after_a_restart() {
-        let keeper = Arc::new(Shelf::default());
-        let before = PurgeLog::load(Arc::<Shelf>::clone(&keeper), ME);
-        purge(&before, What::Tag("cats".into()));
-        let after = PurgeLog::load(keeper, ME);
-        assert_eq!(after.newest(), 1);
-        assert_eq!(after.check(0, &[named_tag("cats")], None), Err(Purged));
-        assert_eq!(purge(&after, What::All), 2);
-    }
-
-    fn log(me: NodeId) -> PurgeLog {
-        PurgeLog::load(Arc::new(Shelf::default()), me)
-    }
-
-    fn now<T>(work: impl Future<Output = Result<T, Problem>>) -> T {
-        work.now_or_never().expect("the test keeper does not wait").expect("kept")
-    }
-
-    #[test]
-    fn purges_of_peers_are_taken_once_in_order_and_a_gap_is_told() {
-        let (ours, theirs) = (log(ME), log(PEER));
-        let first = now(theirs.purge(What::Tag("a".into())));
-        let second = now(theirs.purge(What::Tag("b".into())));
-        assert_eq!(now(ours.receive(vec![second.clone()])), Err(Gap));
-        assert_eq!(ours.check(0, &[named_tag("b")], None), Ok(0), "what is out of order is not taken");
-        assert_eq!(now(ours.receive(vec![first.clone(), second])).map(|new| new.len()), Ok(2));
-        assert_eq!(ours.check(0, &[named_tag("b")], None), Err(Purged));
-        assert_eq!(now(ours.receive(vec![first])).map(|new| new.len()), Ok(0));
-        assert_eq!(ours.vector(), theirs.vector());
-    }
-
-    #[test]
-    fn what_a_peer_missed_is_told_and_a_lost_beginning_counts_as_everything() {
-        let (ours, theirs) = (log(ME), log(PEER));
-        (0..3).for_each(|_| drop(now(theirs.purge(What::Tag("a".into())))));
-        let (purges, gaps) = theirs.missing(&ours.vector());
-        assert_eq!((purges.len(), gaps.len()), (3, 0));
-        now(ours.catch_up(purges, &gaps, &theirs.vector()));
-        assert_eq!(ours.vector(), theirs.vector());
-        (0..=LOG_LEN_MAX).for_each(|_| drop(now(theirs.purge(What::Tag("a".into())))));
-        let (purges, gaps) = theirs.missing(&ours.vector());
-        assert_eq!(gaps, [PEER]);
-        now(ours.catch_up(purges, &gaps, &theirs.vector()));
-        assert_eq!(ours.vector(), theirs.vector());
-        assert_eq!(ours.check(3, &[], None), Err(Purged), "everything counts as purged");
-    }
-
-    #[test]
-    fn what_comes_from_a_peer_has_to_survive_the_purges_that_the_peer_did_not_know() {
-        let (ours, theirs) = (log(ME), log(PEER));
-        let before = theirs.vector();
-        let told = now(theirs.purge(What::Tag("cats".into())));
-        assert!(now(ours.receive(vec![told])).is_ok());
-        assert_eq!(ours.check_foreign(&before, &[named_tag("cats")], None), Err(Purged));
-        assert_eq!(ours.check_foreign(&before, &[named_tag("dogs")], None), Ok(1));
-        assert_eq!(ours.check_foreign(&theirs.vector(), &[named_tag("cats")], None), Ok(1));
-        now(ours.purge(What::All));
-        assert_eq!(ours.check_foreign(&theirs.vector(), &[], None), Err(Purged));
-    }
-
-    #[test]
-    fn a_log_of_one_machine_is_read_by_a_node_of_a_cluster() {
-        #[derive(Serialize, Deserialize)]
-        struct Old(u64, What);
-        impl Versioned for Old {
-            const KIND: u8 = 4;
-            const VERSION: u16 = 1;
-        }
-        let sealed = tutti_base::envelope::seal(&Old(7, What::All));
-        let read: Purge = tutti_base::envelope::open(&sealed).unwrap();
-        assert_eq!(read, Purge { sequence: 7, origin: NOBODY, number: 7, what: What::All });
-        let keeper = Arc::new(Shelf(Mutex::new(vec![read])));
-        let log = PurgeLog::load(keeper, ME);
-        assert!(log.vector().is_empty());
-        assert_eq!(purge(&log, What::All), 8);
-    }
-}

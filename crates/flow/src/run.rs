@@ -208,8 +208,7 @@ impl Flow {
                 })
                 .collect(),
         };
-        let _loans: Vec<_> =
-            engine.originals.iter().map(|original| self.mesh.lend(original)).collect();
+        let _loans: Vec<_> = engine.originals.iter().map(|original| self.mesh.lend(original)).collect();
         let span = tracing::debug_span!("flow.work", node = %node);
         self.call_run(node, making, &Ask::Run(Box::new(run))).instrument(span).await
     }

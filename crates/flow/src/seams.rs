@@ -10,7 +10,7 @@ use tutti_fetch::{FolderFile, Gone, Removed, ShelfFile, ShelfPage, ShelfQuery};
 use tutti_service::registry::ServiceId;
 use tutti_service::{Output, OwnedInput, Refined, Tenant};
 
-use crate::purge::Purge;
+use crate::purge::{Stored, Write};
 
 /// Does jobs on this machine.
 pub trait Work: Send + Sync {
@@ -73,10 +73,10 @@ pub trait Copies: Send + Sync {
 
 /// Where the purge log is kept over a restart.
 pub trait PurgeKeeper: Send + Sync {
-    /// The log as it was kept, oldest first, without gaps.
-    fn load(&self) -> Vec<Purge>;
-    /// Keeps one more; on stable storage when this returns.
-    fn append<'a>(&'a self, purge: &'a Purge) -> BoxFuture<'a, Result<(), Problem>>;
+    /// The log as it was kept.
+    fn load(&self) -> Stored;
+    /// Keeps all of `write`, or nothing; on stable storage when this returns. Never called again before it has ended.
+    fn write<'a>(&'a self, write: &'a Write) -> BoxFuture<'a, Result<(), Problem>>;
 }
 
 /// When a file that is being written is to be dated: asked once all of it is there.

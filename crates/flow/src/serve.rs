@@ -17,12 +17,16 @@ use tutti_cache::{Binding, Entry, ResultMeta};
 use tutti_service::OwnedInput;
 
 use crate::journey::Turn;
+use crate::make::PASSED_BYTES_MAX;
 use crate::meter::Meter;
 use crate::originals::{Original, Wanted};
 use crate::purge::Vector;
 use crate::seams::Task;
 use crate::wire::{Ask, Classes, Told, Which, WireInput, WireLook, WireRan, WireRun, stranger};
 use crate::{Answer, CacheNote, Flow, Made, Planned, Timing};
+
+/// Inputs of one job from a peer; it does one with more itself.
+pub const INPUTS_MAX: usize = 32;
 
 /// The journey as peers see it.
 pub struct Answering(pub Arc<Flow>);
@@ -55,7 +59,8 @@ impl Flow {
                 self.run_for_peer(from, *run, deadline).instrument(span).await
             }
             Ask::Original(original) => {
-                let (found, body) = self.desk.give(original, deadline).await?;
+                let (found, body) =
+                    self.desk.give(original, self.config.original_bytes_max, deadline).await?;
                 Ok((Told::Original(Box::new(found)), body))
             }
             Ask::Stat(stat) => Ok((Told::Stat(self.desk.stat(stat, deadline).await), Body::empty())),
@@ -64,7 +69,7 @@ impl Flow {
                 Ok((Told::Done, Body::empty()))
             }
             Ask::Copy(copy) => {
-                self.desk.copy(from, *copy, self.config.original_bytes_max, deadline).await;
+                self.desk.copy(from, *copy, self.config.original_bytes_max, deadline).await?;
                 Ok((Told::Done, Body::empty()))
             }
             Ask::Purges(purges) => {
@@ -161,6 +166,7 @@ impl Flow {
         if !self.mesh.view().myself().is_some_and(|me| me.roles.has(Roles::WORKER)) {
             return Err(Problem::new(Kind::Unavailable, "this node has not the role worker"));
         }
+        self.bounded(&run.inputs)?;
         let job = run.refined(&Classes::of(&self.registry, &run.service))?;
         let place =
             self.seats.intake(f64::from(run.cost.cpu_ms), run.cost.bytes, self.outside.work.capacity())?;
@@ -192,6 +198,24 @@ impl Flow {
         Ok((Told::Ran(ran), output.body))
     }
 
+    /// What a peer says of its job's inputs is within this node's own limits, or the job is for another node.
+    fn bounded(&self, inputs: &[WireInput]) -> Result<(), Problem> {
+        let unfit = |detail: String| Problem::new(Kind::Unavailable, detail);
+        if inputs.len() > INPUTS_MAX {
+            return Err(unfit(format!("a job has {} inputs; this node takes {INPUTS_MAX}", inputs.len())));
+        }
+        let most = |input: &WireInput| match input.source {
+            Some(_) => self.config.original_bytes_max,
+            None => PASSED_BYTES_MAX,
+        };
+        match inputs.iter().find(|input| input.len > most(input)) {
+            Some(long) => {
+                Err(unfit(format!("an input has {} bytes; this node takes {}", long.len, most(long))))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// One input of a peer's job: kept here, in a folder here, or from the one who asks.
     async fn input_for(
         self: &Arc<Self>,
@@ -202,9 +226,8 @@ impl Flow {
     ) -> Result<(Original, Moved), Problem> {
         let source = input.source.clone().unwrap_or_else(|| nameless(input));
         let key = source.key(tenant);
-        let bytes_max = self.config.original_bytes_max.max(input.len);
-        let wanted = Wanted { key, source, tenant: tenant.clone(), bytes_max };
-        if let Some(at_hand) = self.desk.at_hand(&wanted, &input.hash).await {
+        let wanted = Wanted { key, source, tenant: tenant.clone(), bytes_max: input.len };
+        if let Some(at_hand) = self.desk.at_hand(&wanted, &input.hash, deadline).await {
             return Ok((at_hand, Moved::No));
         }
         let pulled = self.desk.pull(from, &wanted, Which::These(input.hash), None, deadline).await;

@@ -1,126 +1,27 @@
-//! Originals over the cluster: folders of any node are everyone's, origins are asked once, second copies follow. The
-//! desk's dealings with other nodes; what it does alone is in `originals`.
+//! Originals over the cluster: folders of any node are everyone's, origins are asked once. The desk's dealings
+//! with other nodes; what it does alone is in `originals`, second copies are in `copying`.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::future::{join, join_all};
 use tutti_base::{
-    Body, CallError, ContentHash, Deadline, FileBody, Kind, Lane, NodeId, Problem, Source, Tick, Wall,
+    Body, CallError, ContentHash, Deadline, FileBody, Kind, Lane, NodeId, Problem, Source, Wall,
 };
 use tutti_cache::OriginalRecord;
 
-use crate::journey::FOLDER_CHECK_EVERY;
-use crate::mesh::COPYING_MAX;
-use crate::meter::{Counted, Meter};
+use crate::look::Found;
+use crate::meter::Meter;
 use crate::originals::{Desk, Original, Wanted, keeping_failed, original, tags_of, too_long};
-use crate::wire::{Ask, Told, Which, WireCopy, WireOriginal, WireOriginalFound, WireStamp, WireStat};
+use crate::wire::{Ask, Told, Which, WireOriginal, WireOriginalFound, WireStamp};
 
-/// Looks at folders of other nodes that are remembered.
-const LOOKS_MAX: usize = 65_536;
-/// No look at another node's folder takes longer.
-const LOOK_WITHIN: Duration = Duration::from_secs(2);
 /// A copy of a folder's file on another node may stand in this long when every holder is away.
 const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How often a look is repeated when the holder that it found has gone.
 const LOOKS_PER_ASK: usize = 2;
-/// A second copy takes at most this long.
-const COPY_WITHIN: Duration = Duration::from_secs(30);
-
-/// Where the newest file of a name is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Found {
-    /// In this node's own folder.
-    Here,
-    /// In that node's folder.
-    There(NodeId, WireStamp),
-    /// Nowhere that can be asked; these nodes hold the folder and are away.
-    Nowhere(Vec<String>),
-}
-
-/// A look at all holders, as long as it is good.
-pub(crate) struct Looked {
-    at: Tick,
-    found: Found,
-}
 
 impl Desk {
-    /// Where the newest file of `wanted`'s name is: by modification time, then by content. Holders are asked at most once
-    /// a second.
-    pub(crate) async fn newest_holder(&self, wanted: &Wanted, deadline: Deadline) -> Found {
-        let Source::Local { folder, .. } = &wanted.source else { return Found::Here };
-        let holders = self.mesh.holders(folder);
-        if holders.others.is_empty() {
-            let is_ours = holders.me || holders.away.is_empty();
-            return if is_ours { Found::Here } else { Found::Nowhere(holders.away) };
-        }
-        let now = self.clock.now();
-        if let Some(looked) = self.looks().get(&wanted.key)
-            && now.since(looked.at) <= FOLDER_CHECK_EVERY
-        {
-            return looked.found.clone();
-        }
-        let within = deadline.left(now).min(LOOK_WITHIN);
-        let ask = Ask::Stat(WireStat { source: wanted.source.clone(), tenant: wanted.tenant.clone() });
-        let others = holders.others.iter().map(|node| async {
-            (*node, self.mesh.ask(*node, Lane::Small, &ask, Bytes::new(), within).await)
-        });
-        let (others, here) = join(join_all(others), self.look_here(wanted, holders.me, deadline)).await;
-        let mut away = holders.away;
-        let mut stamps: Vec<(Option<NodeId>, WireStamp)> =
-            here.map(|stamp| (None, stamp)).into_iter().collect();
-        for (node, answer) in others {
-            match answer {
-                Ok((Told::Stat(stamp), _)) => stamps.extend(stamp.map(|stamp| (Some(node), stamp))),
-                Ok(_) | Err(_) => away.push(self.mesh.name(node).to_string()),
-            }
-        }
-        self.tell_conflict(wanted, &stamps);
-        let rank =
-            |(node, stamp): &(Option<NodeId>, WireStamp)| (stamp.modified_ns, stamp.hash, node.is_none());
-        let found = match stamps.into_iter().max_by_key(rank) {
-            Some((None, _)) => Found::Here,
-            Some((Some(node), stamp)) => Found::There(node, stamp),
-            None => Found::Nowhere(away),
-        };
-        let mut looks = self.looks();
-        if looks.len() >= LOOKS_MAX {
-            looks.clear();
-        }
-        looks.insert(wanted.key, Looked { at: now, found: found.clone() });
-        found
-    }
-
-    async fn look_here(&self, wanted: &Wanted, is_holder: bool, deadline: Deadline) -> Option<WireStamp> {
-        if !is_holder {
-            return None;
-        }
-        let stamp = self.stamp_here(wanted, deadline).await?;
-        let hash = self.known(&wanted.key).filter(|(known, _)| *known == stamp).map(|(_, hash)| hash);
-        Some(WireStamp { modified_ns: stamp.modified_ns, len: stamp.len, hash })
-    }
-
-    /// One path with two contents is somebody's mistake: the newest wins everywhere, and it is told.
-    fn tell_conflict(&self, wanted: &Wanted, stamps: &[(Option<NodeId>, WireStamp)]) {
-        let differs = |a: &WireStamp, b: &WireStamp| {
-            a.len != b.len || matches!((a.hash, b.hash), (Some(a), Some(b)) if a != b)
-        };
-        if !stamps.windows(2).any(|pair| differs(&pair[0].1, &pair[1].1)) {
-            return;
-        }
-        let name = |node: Option<NodeId>| node.unwrap_or(self.mesh.view().me);
-        let nodes: Vec<_> = stamps.iter().map(|(node, _)| self.mesh.name(name(*node)).to_string()).collect();
-        self.meter.conflicts.inc();
-        let source = wanted.source.to_string();
-        tracing::warn!(
-            source,
-            ?nodes,
-            "ALERT: one path has different contents on these nodes; the newest is served"
-        );
-    }
-
     /// The newest file, from wherever it is; a copy that is kept where every holder is away.
     pub(crate) async fn obtain_from_folder(
         self: &Arc<Self>,
@@ -129,13 +30,9 @@ impl Desk {
     ) -> Result<Original, Problem> {
         for _ in 0..LOOKS_PER_ASK {
             match self.newest_holder(wanted, deadline).await {
-                Found::Here => {
-                    let got = self.from_own_folder(wanted, deadline).await?;
-                    self.share_only_copy(wanted, &got);
-                    return Ok(got);
-                }
+                Found::Here => return self.obtain_here(wanted, deadline).await,
                 Found::There(node, stamp) => match self.from_folder_of(node, wanted, stamp, deadline).await {
-                    Err(error) if error.blames_peer() => drop(self.looks().remove(&wanted.key)),
+                    Err(error) if error.blames_peer() => self.forget_look(&wanted.key),
                     outcome => return outcome.map_err(in_folder),
                 },
                 Found::Nowhere(away) => return self.without_holders(wanted, away).await,
@@ -143,6 +40,22 @@ impl Desk {
         }
         let away = vec!["every holder of its folder".to_owned()];
         self.without_holders(wanted, away).await
+    }
+
+    /// The file in this node's own folder. Where it is not there, a node that is away may have it.
+    async fn obtain_here(self: &Arc<Self>, wanted: &Wanted, deadline: Deadline) -> Result<Original, Problem> {
+        match self.read_own_folder(wanted, deadline).await {
+            Ok(got) => {
+                self.share_only_copy(wanted, &got);
+                Ok(got)
+            }
+            Err(problem) if problem.kind == Kind::NotFound => {
+                let Source::Local { folder, .. } = &wanted.source else { return Err(problem) };
+                let away = self.mesh.holders(folder).absent();
+                if away.is_empty() { Err(problem) } else { self.without_holders(wanted, away).await }
+            }
+            Err(problem) => Err(problem),
+        }
     }
 
     async fn from_folder_of(
@@ -162,7 +75,8 @@ impl Desk {
         self.pull(node, wanted, Which::InFolder, kept.as_ref(), deadline).await
     }
 
-    /// Every holder is away: what is kept stands in; without it the answer names who is missing, and is no 404.
+    /// Every holder is away: what is kept stands in; without it the answer names who is missing, and is no 404 unless the
+    /// file was deleted.
     async fn without_holders(&self, wanted: &Wanted, away: Vec<String>) -> Result<Original, Problem> {
         if away.is_empty() {
             // In the words of a node alone.
@@ -173,6 +87,9 @@ impl Desk {
         if let Some((record, body)) = self.kept(wanted).await {
             Meter::count(&self.meter.originals, "stale");
             return Ok(original(wanted, &record, body, true));
+        }
+        if self.purges.deleted(&wanted.key).is_some() {
+            return Err(Problem::new(Kind::NotFound, "the original was deleted"));
         }
         let nodes = away.join(", ");
         let detail =
@@ -205,7 +122,8 @@ impl Desk {
         None
     }
 
-    /// Gets `which` bytes of `wanted` from `node`, and keeps them where that is allowed.
+    /// Gets `which` bytes of `wanted` from `node`, and keeps them where that is allowed. What a purge took away that
+    /// `node` has not learned of is refused, as if `node` were away.
     pub(crate) async fn pull(
         self: &Arc<Self>,
         node: NodeId,
@@ -214,6 +132,50 @@ impl Desk {
         kept: Option<&(OriginalRecord, FileBody)>,
         deadline: Deadline,
     ) -> Result<Original, CallError> {
+        let before = self.purges.newest();
+        let (found, body) = self.ask_for(node, wanted, which, kept, deadline).await?;
+        let refused = |problem| CallError::Refused(node, Box::new(problem));
+        let mut tags = found.tags.clone();
+        tags.extend(tags_of(wanted, &[]).into_iter().filter(|tag| !found.tags.contains(tag)));
+        let survived = self.purges.check_foreign(&found.vector, &tags, None).ok();
+        let purge_seen = match (which, survived) {
+            (_, Some(purge_seen)) => purge_seen,
+            // Read from the folder after it was asked for, whatever its node knew by then.
+            (Which::InFolder, None) => before,
+            (Which::These(_), None) => 0,
+            (Which::Current, None) => {
+                let detail = "a peer has not learned yet that this original was purged";
+                return Err(refused(Problem::new(Kind::Unavailable, detail)));
+            }
+        };
+        let is_keepable = survived.is_some() || which == Which::InFolder;
+        let record = self.record_of(wanted, &found).filter(|_| is_keepable);
+        let record = record.map(|record| OriginalRecord { purge_seen, ..record });
+        let body = match kept {
+            Some((had, at_hand)) if had.hash == found.hash => {
+                if let Some(record) = record {
+                    self.cache.update(&wanted.key, OriginalRecord { len: had.len, ..record }).await;
+                }
+                at_hand.clone()
+            }
+            _ => self.take_in(wanted, &found.hash, body, record).await.map_err(|failed| match failed {
+                TakeIn::Broken => CallError::Broken(node),
+                TakeIn::Problem(problem) => refused(problem),
+            })?,
+        };
+        Meter::count(&self.meter.originals, "peer");
+        let WireOriginalFound { hash, fresh_until, shared, stale, strict, .. } = found;
+        Ok(Original { hash, body, tags, fresh_until, shared, stale, strict, purge_seen })
+    }
+
+    async fn ask_for(
+        &self,
+        node: NodeId,
+        wanted: &Wanted,
+        which: Which,
+        kept: Option<&(OriginalRecord, FileBody)>,
+        deadline: Deadline,
+    ) -> Result<(WireOriginalFound, Body), CallError> {
         let ask = Ask::Original(WireOriginal {
             source: Some(wanted.source.clone()),
             tenant: wanted.tenant.clone(),
@@ -222,148 +184,101 @@ impl Desk {
             have: kept.map(|(record, _)| record.hash),
         });
         let within = deadline.left(self.clock.now());
-        let (told, body) = self.mesh.ask(node, Lane::Bulk, &ask, Bytes::new(), within).await?;
-        let refused = |problem| CallError::Refused(node, Box::new(problem));
-        let Told::Original(found) = told else {
-            return Err(refused(Problem::new(Kind::Unavailable, "a peer answered something else")));
-        };
-        let body = match kept {
-            Some((record, at_hand)) if record.hash == found.hash => at_hand.clone(),
-            _ => self.take_in(wanted, &found, body).await.map_err(|failed| match failed {
-                TakeIn::Broken => CallError::Broken(node),
-                TakeIn::Problem(problem) => refused(problem),
-            })?,
-        };
-        Meter::count(&self.meter.originals, "peer");
-        Ok(Original {
-            hash: found.hash,
-            body,
-            tags: found.tags,
-            fresh_until: found.fresh_until,
-            shared: found.shared,
-            stale: found.stale,
-            strict: found.strict,
-        })
+        match self.mesh.ask(node, Lane::Bulk, &ask, Bytes::new(), within).await? {
+            (Told::Original(found), body) => Ok((*found, body)),
+            _ => {
+                let problem = Problem::new(Kind::Unavailable, "a peer answered something else");
+                Err(CallError::Refused(node, Box::new(problem)))
+            }
+        }
     }
 
-    /// Writes what arrives, checks that it is what was announced, and keeps it.
+    /// Under which record an original from a peer may be kept: its origin's, where the peer keeps it by that and it may be
+    /// shared; a folder's file needs none.
+    fn record_of(&self, wanted: &Wanted, found: &WireOriginalFound) -> Option<OriginalRecord> {
+        match (&found.record, &wanted.source) {
+            _ if !found.shared => None,
+            (Some(record), _) => Some(record.clone()).filter(|it| it.shared && it.hash == found.hash),
+            (None, Source::Local { .. }) => Some(folder_record(found.hash, found.len, self.clock.wall(), 0)),
+            (None, Source::Http { .. }) => None,
+        }
+    }
+
+    /// Writes what arrives, checks that it is what was announced, and keeps it where there is a record for it.
     async fn take_in(
         &self,
         wanted: &Wanted,
-        found: &WireOriginalFound,
+        hash: &ContentHash,
         body: Body,
+        record: Option<OriginalRecord>,
     ) -> Result<FileBody, TakeIn> {
         let failed = |error: &std::io::Error| TakeIn::Problem(keeping_failed(error));
         let mut writer = self.cache.writer();
+        let mut len = 0u64;
+        let mut fits = |more: usize| {
+            len += more as u64;
+            if len > wanted.bytes_max { Err(TakeIn::Problem(too_long(wanted.bytes_max))) } else { Ok(()) }
+        };
         match body {
-            Body::Whole(bytes) => writer.write(&bytes).map_err(|error| failed(&error))?,
+            Body::Whole(bytes) => {
+                fits(bytes.len())?;
+                writer.write(&bytes).map_err(|error| failed(&error))?;
+            }
             Body::File(_) => {
                 let bytes = self.copies.read(body, wanted.bytes_max).await.map_err(|error| failed(&error))?;
+                fits(bytes.len())?;
                 writer.write(&bytes).map_err(|error| failed(&error))?;
             }
             Body::Stream(mut stream) => {
-                let mut len = 0u64;
                 while let Some(chunk) = stream.chunks.next().await {
                     let chunk = chunk.map_err(|_| TakeIn::Broken)?;
-                    len += chunk.len() as u64;
-                    if len > wanted.bytes_max {
-                        return Err(TakeIn::Problem(too_long(wanted.bytes_max)));
-                    }
+                    fits(chunk.len())?;
                     writer.write(&chunk).map_err(|error| failed(&error))?;
                 }
             }
         }
         let sealed = writer.seal().map_err(|error| failed(&error))?;
-        if sealed.hash != found.hash {
+        if sealed.hash != *hash {
             return Err(TakeIn::Broken);
         }
-        let tags = tags_of(wanted, found.record.as_ref().map_or(&[], |record| &record.tags));
-        if let Ok(purge_seen) = self.purges.check_foreign(&found.vector, &tags, None)
-            && found.shared
-        {
-            let record = found.record.clone().unwrap_or_else(|| of_folder(found, self.clock.wall()));
-            (sealed.keep)(wanted.key, OriginalRecord { purge_seen, ..record });
+        if let Some(record) = record {
+            (sealed.keep)(wanted.key, OriginalRecord { len: sealed.body.len, ..record });
         }
         Ok(sealed.body)
     }
 
-    /// Lets the other owner fetch a second copy of an original from here.
-    pub(crate) fn copy_to_owners(self: &Arc<Self>, wanted: &Wanted, record: OriginalRecord) {
-        let me = self.mesh.view().me;
-        let vector = self.purges.vector();
-        let others: Vec<_> =
-            self.mesh.owners(wanted.key.prefix()).into_iter().filter(|node| *node != me).collect();
-        if others.is_empty()
-            || self.purges.check(record.purge_seen, &tags_of(wanted, &record.tags), None).is_err()
-        {
-            return;
-        }
-        let Some(counted) = Counted::one_of(&self.meter.copying, COPYING_MAX) else { return };
-        let (source, tenant) = (wanted.source.clone(), wanted.tenant.clone());
-        let ask = Ask::Copy(Box::new(WireCopy { source, tenant, record, vector }));
-        let mesh = Arc::clone(&self.mesh);
-        self.spawn.spawn(
-            "flow.copy",
-            Box::pin(async move {
-                let _counted = counted;
-                for node in others {
-                    if let Err(error) = mesh.ask(node, Lane::Small, &ask, Bytes::new(), COPY_WITHIN).await {
-                        tracing::debug!(%error, "a second copy of an original could not be placed");
-                    }
-                }
-            }),
-        );
-    }
-
-    /// Where this node is the only holder of a folder, its owners get a copy as soon as it has been read once.
-    fn share_only_copy(self: &Arc<Self>, wanted: &Wanted, got: &Original) {
-        let Source::Local { folder, .. } = &wanted.source else { return };
-        if self.mesh.view().is_alone() || !self.mesh.holders(folder).others.is_empty() {
-            return;
-        }
-        let mut shared = self.shared();
-        if shared.get(&wanted.key) == Some(&got.hash) {
-            return;
-        }
-        if shared.len() >= LOOKS_MAX {
-            shared.clear();
-        }
-        shared.insert(wanted.key, got.hash);
-        drop(shared);
-        let now = self.clock.wall();
-        let record = folder_record(got.hash, got.body.len, now, self.purges.newest());
-        let loan = self.mesh.lend(got.hash, &got.body);
-        self.copy_to_owners(wanted, record);
-        let (clock, until) = (Arc::clone(&self.clock), self.clock.now() + COPY_WITHIN);
-        self.spawn.spawn(
-            "flow.lend",
-            Box::pin(async move {
-                clock.sleep_until(until).await;
-                drop(loan);
-            }),
-        );
-    }
-
-    /// Answers a peer's [`Ask::Original`].
+    /// Answers a peer's [`Ask::Original`]; what is longer than `bytes_max`, or than the peer wants, is refused.
     pub(crate) async fn give(
         self: &Arc<Self>,
         ask: WireOriginal,
+        bytes_max: u64,
         deadline: Deadline,
     ) -> Result<(WireOriginalFound, Body), Problem> {
+        // What is got has survived all purges known by then, hence those of now.
         let vector = self.purges.vector();
         let wanted = ask.source.map(|source| Wanted {
             key: source.key(&ask.tenant),
             source,
             tenant: ask.tenant,
-            bytes_max: ask.bytes_max,
+            bytes_max,
         });
-        let named = || Problem::new(Kind::BadRequest, "an original without a name was asked for");
-        let got = match (ask.which, wanted.as_ref()) {
-            (Which::These(hash), wanted) => self.these(&hash, wanted).await?,
-            (_, None) => return Err(named()),
-            (Which::InFolder, Some(wanted)) => self.from_own_folder(wanted, deadline).await?,
+        let got = match (ask.which, &wanted) {
+            (Which::These(hash), wanted) => self.these(&hash, wanted.as_ref()).await?,
+            (_, None) => {
+                return Err(Problem::new(Kind::BadRequest, "an original without a name was asked for"));
+            }
+            (_, Some(wanted)) if matches!(wanted.source, Source::Local { .. }) => {
+                self.read_own_folder(wanted, deadline).await?
+            }
             (Which::Current, Some(wanted)) => self.get_as_owner(wanted, deadline).await?,
+            (Which::InFolder, Some(wanted)) => {
+                let detail = format!("{} is in no folder", wanted.source);
+                return Err(Problem::new(Kind::BadRequest, detail));
+            }
         };
+        if got.body.len > ask.bytes_max {
+            return Err(too_long(ask.bytes_max));
+        }
         let record = match &wanted {
             Some(wanted) => self.kept(wanted).await.map(|(record, _)| record),
             None => None,
@@ -383,20 +298,12 @@ impl Desk {
         Ok((found, body))
     }
 
-    /// Exactly these bytes, lent or kept.
+    /// Exactly these bytes, lent or kept. What is lent may be kept there where it may be here.
     async fn these(&self, hash: &ContentHash, wanted: Option<&Wanted>) -> Result<Original, Problem> {
         let gone = || Problem::new(Kind::Unavailable, "these bytes are not at hand here any more");
-        if let Some(body) = self.mesh.borrowed(hash) {
-            let tags = wanted.map_or_else(Vec::new, |wanted| tags_of(wanted, &[]));
-            return Ok(Original {
-                hash: *hash,
-                body,
-                tags,
-                fresh_until: None,
-                shared: true,
-                stale: false,
-                strict: false,
-            });
+        if let Some(lent) = self.mesh.borrowed(hash) {
+            let survived = self.purges.check(lent.purge_seen, &lent.tags, None).is_ok();
+            return Ok(Original { shared: lent.shared && survived, ..lent });
         }
         let wanted = wanted.ok_or_else(gone)?;
         let (record, body) =
@@ -405,60 +312,21 @@ impl Desk {
     }
 
     /// Exactly these bytes of `wanted`, where they are here already: kept, or in this node's own folder.
-    pub(crate) async fn at_hand(&self, wanted: &Wanted, hash: &ContentHash) -> Option<Original> {
+    pub(crate) async fn at_hand(
+        &self,
+        wanted: &Wanted,
+        hash: &ContentHash,
+        deadline: Deadline,
+    ) -> Option<Original> {
         if let Some((record, body)) = self.kept(wanted).await
             && record.hash == *hash
         {
             return Some(original(wanted, &record, body, false));
         }
-        None
-    }
-
-    /// Forgets where the newest file of a name was.
-    pub(crate) fn forget_look(&self, source: &tutti_base::SourceKey) {
-        self.looks().remove(source);
-    }
-
-    /// Answers a peer's [`Ask::Stat`].
-    pub(crate) async fn stat(&self, ask: WireStat, deadline: Deadline) -> Option<WireStamp> {
-        let wanted =
-            Wanted { key: ask.source.key(&ask.tenant), source: ask.source, tenant: ask.tenant, bytes_max: 0 };
-        self.look_here(&wanted, true, deadline).await
-    }
-
-    /// Answers a peer's [`Ask::Copy`]: fetches the original from `from`, unless it is here.
-    pub(crate) async fn copy(
-        self: &Arc<Self>,
-        from: NodeId,
-        ask: WireCopy,
-        bytes_max: u64,
-        deadline: Deadline,
-    ) {
-        let key = ask.source.key(&ask.tenant);
-        let wanted = Wanted { key, source: ask.source, tenant: ask.tenant, bytes_max };
-        let Ok(purge_seen) =
-            self.purges.check_foreign(&ask.vector, &tags_of(&wanted, &ask.record.tags), None)
-        else {
-            return;
-        };
-        let record = OriginalRecord { purge_seen, ..ask.record };
-        if self.kept(&wanted).await.is_some_and(|(kept, _)| kept.hash == record.hash) {
-            self.cache.update(&wanted.key, record).await;
-            return;
+        match wanted.source {
+            Source::Local { .. } => self.in_own_folder(wanted, hash, deadline).await,
+            Source::Http { .. } => None,
         }
-        if let Err(error) = self.pull(from, &wanted, Which::These(record.hash), None, deadline).await {
-            tracing::debug!(%error, "a second copy of an original could not be fetched");
-        }
-    }
-
-    fn looks(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<tutti_base::SourceKey, Looked>> {
-        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn shared(
-        &self,
-    ) -> std::sync::MutexGuard<'_, std::collections::HashMap<tutti_base::SourceKey, ContentHash>> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -471,7 +339,7 @@ enum TakeIn {
 }
 
 /// The record of a folder's file on a node that does not hold the folder. It is always checked with a holder first.
-fn folder_record(hash: ContentHash, len: u64, now: Wall, purge_seen: u64) -> OriginalRecord {
+pub(crate) fn folder_record(hash: ContentHash, len: u64, now: Wall, purge_seen: u64) -> OriginalRecord {
     OriginalRecord {
         hash,
         len,
@@ -485,10 +353,6 @@ fn folder_record(hash: ContentHash, len: u64, now: Wall, purge_seen: u64) -> Ori
         tags: Vec::new(),
         purge_seen,
     }
-}
-
-fn of_folder(found: &WireOriginalFound, now: Wall) -> OriginalRecord {
-    folder_record(found.hash, found.len, now, 0)
 }
 
 /// What a failed look into another node's folder means for the client.

@@ -1,17 +1,17 @@
 //! Purges over the cluster: told to every node without a quorum, and learned by who was away before it uses its caches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{join, join_all};
-use tutti_base::{Lane, NodeId, NodeState, Problem};
+use futures_util::future::{Either, join, join_all, select};
+use tutti_base::{Kind, Lane, NodeId, NodeState, Problem, Tick, View};
 
 use crate::failures::Failed;
-use crate::purge::{Gap, Purge};
-use crate::wire::{Ask, Told, WireMissing};
-use crate::{Flow, What};
+use crate::purge::{Gap, PAGES_MAX, Purge, Vector};
+use crate::wire::{Ask, Told, WireBehind, WireMissing};
+use crate::{Flow, PurgeLog, What};
 
 /// A node that has not taken a purge after this long is named as not reached; it learns of the purge later.
 pub const TELL_WITHIN: Duration = Duration::from_secs(1);
@@ -21,6 +21,10 @@ pub const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 const STEP_EVERY: Duration = Duration::from_millis(200);
 /// How often a node notes that it runs.
 const BEAT_EVERY: Duration = Duration::from_millis(100);
+/// How often what is known is compared with each of the others, whatever they report.
+pub const COMPARE_EVERY: Duration = Duration::from_secs(10);
+/// Among many it is less often, so that a node asks no more than one in this time.
+const COMPARE_APART: Duration = Duration::from_secs(1);
 /// How often a start without a peer tries again.
 const TRY_EVERY: Duration = Duration::from_millis(50);
 
@@ -99,64 +103,120 @@ impl Flow {
         }
     }
 
-    /// Takes purges that `from` told of; asks it for those before them that are missing.
+    /// Takes purges that `from` told of; asks it for those before them that are missing. In force here, and kept, when this
+    /// returns.
+    ///
+    /// Errors: `BadRequest` for purges of others than `from`; `Unavailable` where some before them are missing still.
     pub(crate) async fn take_purges(&self, from: NodeId, purges: Vec<Purge>) -> Result<(), Problem> {
-        purges.iter().for_each(|purge| self.clear(&purge.what));
-        match self.purges.receive(purges).await? {
-            Ok(_) => Ok(()),
-            Err(Gap) => self.learn_from(from).await.map(drop),
+        let told = purges.iter().map(|purge| purge.number).max().unwrap_or(0);
+        let what: Vec<What> = purges.iter().map(|purge| purge.what.clone()).collect();
+        let view = self.mesh.view();
+        let received = self.purges.receive(from, purges, &|node| view.get(node).is_some())?;
+        what.iter().for_each(|what| self.clear(what));
+        if received == Err(Gap) {
+            let is_known = |flow: &Self| flow.purges.vector().get(&from).is_some_and(|known| *known >= told);
+            if !self.learn_from(from).await? || !is_known(self) {
+                return Err(Problem::new(Kind::Unavailable, "purges before these are missing, and cannot be had"));
+            }
         }
+        self.purges.until_written().await
     }
 
-    /// What a peer is missing.
-    pub(crate) fn missing_of(&self, vector: &crate::purge::Vector) -> WireMissing {
-        let (purges, gaps) = self.purges.missing(vector);
-        WireMissing { purges, gaps, vector: self.purges.vector() }
+    /// What a peer is missing, a page of it.
+    pub(crate) fn missing_of(&self, behind: &WireBehind) -> WireMissing {
+        self.purges.missing(behind)
     }
 
-    /// Learns from `node` what is missing here. False when it cannot be asked.
+    /// Learns from `node` what is missing here, page by page. False when it cannot be asked. Cancel-safe: what has come by
+    /// then is in force.
     pub(crate) async fn learn_from(&self, node: NodeId) -> Result<bool, Problem> {
-        let ask = Ask::Missing(self.purges.vector());
-        let Ok((Told::Missing(missing), _)) =
-            self.mesh.ask(node, Lane::Control, &ask, Bytes::new(), TELL_WITHIN).await
-        else {
-            return Ok(false);
-        };
-        let taken = self.purges.catch_up(missing.purges, &missing.gaps, &missing.vector).await?;
-        taken.iter().for_each(|purge| self.clear(&purge.what));
+        let view = self.mesh.view();
+        let (mut refused, mut deletions_upto) = (BTreeSet::new(), 0);
+        for _ in 0..PAGES_MAX {
+            let known = self.purges.vector();
+            let mut vector = known.clone();
+            vector.extend(refused.iter().map(|origin| (*origin, u64::MAX)));
+            let ask = Ask::Missing(WireBehind { vector, deletions_upto });
+            let asked = self.mesh.ask(node, Lane::Control, &ask, Bytes::new(), TELL_WITHIN).await;
+            let Ok((Told::Missing(missing), _)) = asked else { return Ok(false) };
+            let (more, upto) = (missing.more, missing.deletions_upto);
+            let caught =
+                self.purges.catch_up(node, &known, missing, &|node: NodeId| view.get(node).is_some())?;
+            caught.taken.iter().for_each(|purge| self.clear(&purge.what));
+            let before = refused.len();
+            for origin in caught.refused.into_iter().filter(|origin| refused.insert(*origin)) {
+                tracing::warn!(%origin, from = %node, "purges were not taken: of a stranger too many, or out of order");
+            }
+            let is_further =
+                upto > deletions_upto || refused.len() > before || self.purges.vector() != known;
+            deletions_upto = upto.max(deletions_upto);
+            // What cannot be written is in force all the same, and tried again with the next page.
+            let written = self.purges.until_written().await;
+            if !more || !is_further {
+                return written.map(|()| true);
+            }
+        }
         Ok(true)
     }
 
-    /// At the start, among others: learns what was missed before anything kept is served. With no peer for
-    /// [`SETTLE_WITHIN`] it serves, and says so.
+    /// From now on nothing kept is served before [`Self::settle`] has ended. To be called before the front opens.
+    pub fn unsettle(&self) {
+        self.purges.unsettle();
+    }
+
+    /// At the start, among others: learns what was missed, from all who can be asked at once, before anything kept is
+    /// served. With no peer for [`SETTLE_WITHIN`] it serves, and says so. However it ends, dropped or not, what is kept may
+    /// be served then.
     pub async fn settle(&self) -> Settled {
         self.purges.unsettle();
-        let until = self.outside.clock.now() + SETTLE_WITHIN;
-        let settled = loop {
-            let view = self.mesh.view();
-            if view.is_alone() {
-                break Settled::Alone;
-            }
-            for member in view.others().filter(|member| member.state == NodeState::Up) {
-                if self.learn_from(member.id).await.unwrap_or(false) {
-                    self.purges.settle();
-                    return Settled::With(member.name.to_string());
-                }
-            }
-            if self.outside.clock.now() >= until {
+        let _settling = Settling(&self.purges);
+        let late = self.outside.clock.sleep_until(self.outside.clock.now() + SETTLE_WITHIN);
+        match select(Box::pin(self.learn_from_any()), late).await {
+            Either::Left((settled, _)) => settled,
+            Either::Right(_) => {
                 tracing::warn!(
                     "no other node could be asked which purges were missed; what is kept is served as it is"
                 );
-                break Settled::Unasked;
+                Settled::Unasked
             }
-            self.outside.clock.sleep_until(self.outside.clock.now() + TRY_EVERY).await;
-        };
-        self.purges.settle();
-        settled
+        }
     }
 
-    /// Compares what others report with what is known here, and learns what is missing, for ever. A node that was cut off
-    /// from all others, or stopped, serves nothing kept until it has asked one of them again.
+    /// Asks all who are not down, again and again, until one of them has answered.
+    async fn learn_from_any(&self) -> Settled {
+        loop {
+            let view = self.mesh.view();
+            if view.is_alone() {
+                return Settled::Alone;
+            }
+            let asked = view.others().filter(|member| member.state != NodeState::Down);
+            let learned = self.learn_from_all(asked.map(|member| member.id).collect()).await;
+            if !learned.is_empty() {
+                let names: Vec<_> = learned.iter().map(|node| self.mesh.name(*node)).collect();
+                return Settled::With(names.join(", "));
+            }
+            self.outside.clock.sleep_until(self.outside.clock.now() + TRY_EVERY).await;
+        }
+    }
+
+    /// Learns from all of `nodes` at once; who has answered.
+    async fn learn_from_all(&self, nodes: Vec<NodeId>) -> Vec<NodeId> {
+        let learn = nodes.into_iter().map(|node| async move {
+            match self.learn_from(node).await {
+                Ok(has_answered) => has_answered.then_some(node),
+                Err(problem) => {
+                    // They are in force; only a restart now would lose them.
+                    tracing::error!(%problem, "purges that were missed could not be kept");
+                    Some(node)
+                }
+            }
+        });
+        join_all(learn).await.into_iter().flatten().collect()
+    }
+
+    /// Compares what others know with what is known here, for ever: with each that comes back, with each that reports
+    /// purges unknown here, and with everyone now and then. A node that was cut off from all others, or stopped, serves
+    /// nothing kept until it has asked them again.
     pub async fn keep_in_step(self: Arc<Self>) {
         join(self.keep_beating(), self.keep_learning()).await;
     }
@@ -174,28 +234,70 @@ impl Flow {
     }
 
     async fn keep_learning(&self) {
-        let mut were: BTreeMap<NodeId, NodeState> = BTreeMap::new();
+        let mut compared = Compared::default();
         loop {
             self.outside.clock.sleep_until(self.outside.clock.now() + STEP_EVERY).await;
+            self.seats.wake();
             let view = self.mesh.view();
-            let is_here = |state: NodeState| matches!(state, NodeState::Up | NodeState::Draining);
-            let was_cut_off = !were.is_empty() && !were.values().any(|state| is_here(*state));
-            let is_back = was_cut_off && view.others().any(|member| is_here(member.state));
+            let is_back = compared.is_back_among(&view);
             if is_back || !self.purges.is_settled(self.outside.clock.now()) {
                 self.settle().await;
             }
-            let vector = self.purges.vector();
-            let behind = view.others().filter(|member| {
-                is_here(member.state) && member.load.purge > vector.get(&member.id).copied().unwrap_or(0)
-            });
-            for member in behind {
-                if let Err(problem) = self.learn_from(member.id).await {
-                    tracing::error!(%problem, "purges that were missed could not be kept");
-                }
+            let now = self.outside.clock.now();
+            let due = compared.due(&view, &self.purges.vector(), now);
+            if due.is_empty() {
+                continue;
             }
-            were = view.others().map(|member| (member.id, member.state)).collect();
-            self.seats.wake();
+            self.purges.write_again();
+            let learned = self.learn_from_all(due).await;
+            compared.note(learned, now);
         }
+    }
+}
+
+/// With whom this node has compared purges since they were last away.
+#[derive(Default)]
+struct Compared {
+    members: usize,
+    with: BTreeMap<NodeId, Option<Tick>>,
+}
+
+impl Compared {
+    /// Takes over who is here. Whether nobody was, of those there are, and somebody is again.
+    fn is_back_among(&mut self, view: &View) -> bool {
+        let was_cut_off = self.members > 0 && self.with.is_empty();
+        let is_here = |state: NodeState| matches!(state, NodeState::Up | NodeState::Draining);
+        let here = view.others().filter(|member| is_here(member.state)).map(|member| member.id);
+        self.with = here.map(|node| (node, self.with.get(&node).copied().flatten())).collect();
+        self.members = view.others().count();
+        was_cut_off && !self.with.is_empty()
+    }
+
+    /// Those to compare with now: who has come back, who reports more than is known, and whose turn it is.
+    fn due(&self, view: &View, vector: &Vector, now: Tick) -> Vec<NodeId> {
+        let every = COMPARE_EVERY.max(COMPARE_APART * u32::try_from(self.with.len()).unwrap_or(u32::MAX));
+        let is_behind = |node: &NodeId| {
+            let reported = view.get(*node).map_or(0, |member| member.load.purge);
+            reported > vector.get(node).copied().unwrap_or(0)
+        };
+        let is_due = |(node, last): &(&NodeId, &Option<Tick>)| {
+            last.is_none_or(|last| now.since(last) >= every) || is_behind(node)
+        };
+        self.with.iter().filter(is_due).map(|(node, _)| *node).collect()
+    }
+
+    /// That all of `nodes` were asked at `now`.
+    fn note(&mut self, nodes: Vec<NodeId>, now: Tick) {
+        self.with.extend(nodes.into_iter().map(|node| (node, Some(now))));
+    }
+}
+
+/// Ends the wait for what was missed, however the learning ends.
+struct Settling<'a>(&'a PurgeLog);
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        self.0.settle();
     }
 }
 
@@ -204,7 +306,7 @@ impl Flow {
 pub enum Settled {
     /// There is nobody else.
     Alone,
-    /// From this node.
+    /// From these nodes.
     With(String),
     /// Nobody could be asked.
     Unasked,

@@ -43,8 +43,8 @@ pub(crate) enum Ask {
     Copy(Box<WireCopy>),
     /// Purges that the one who asks has and the other may not have.
     Purges(Vec<Purge>),
-    /// Which purges are missing here, by what is here.
-    Missing(Vector),
+    /// Which purges are missing here, by what is here; a page of them.
+    Missing(WireBehind),
     /// The answer that is kept under a key, where it is fresh; nothing is made for it.
     Peek(RequestKey),
     /// Something of the folders of the one who is asked; the body is the file's to write.
@@ -207,13 +207,28 @@ pub(crate) struct WireCopy {
     pub(crate) vector: Vector,
 }
 
-/// Purges that were missing.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// How far the one who asks knows everyone's purges.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct WireBehind {
+    pub(crate) vector: Vector,
+    /// Up to which place of the other's order the deletions that a gap hides have come already.
+    pub(crate) deletions_upto: u64,
+}
+
+/// Purges that were missing, a page of them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct WireMissing {
     pub(crate) purges: Vec<Purge>,
+    /// Deletions of files that a gap hides.
+    pub(crate) deletions: Vec<Purge>,
+    /// As in [`WireBehind`], with this page.
+    pub(crate) deletions_upto: u64,
     /// Whose logs begin after what is missing: everything kept has to count as purged.
     pub(crate) gaps: Vec<NodeId>,
+    /// How far these go, and the one who answers itself.
     pub(crate) vector: Vector,
+    /// Whether there is more: ask again, with what is known then.
+    pub(crate) more: bool,
 }
 
 /// What is wanted of a node's folders.

@@ -59,7 +59,8 @@ pub(crate) fn settled(machines: &[Machine]) -> anyhow::Result<()> {
         let views: Option<Vec<Value>> = machines.iter().map(view).collect();
         let views = views?;
         let first = views.first()?;
-        let good = |node: &Value| node["state"] == "up";
+        // A node that weighs nothing has not told of itself yet.
+    let good = |node: &Value| node["state"] == "up" && node["cache_mib"].as_u64().is_some_and(|room| room > 0);
         let nodes = first["nodes"].as_array()?;
         let voters = nodes.iter().filter(|node| node["voter"] == "voter").count();
         let complete = nodes.len() == machines.len() && nodes.iter().all(good) && voters == 3;
@@ -72,7 +73,7 @@ fn view(machine: &Machine) -> Option<Value> {
     let status = machine.json(&["status"]).ok()?;
     let mut nodes: Vec<Value> = Vec::new();
     for node in status["nodes"].as_array()? {
-        let same = ["name", "state", "roles", "voter", "leader"];
+        let same = ["name", "state", "roles", "voter", "leader", "cache_mib"];
         nodes.push(
             same.iter()
                 .map(|key| ((*key).to_owned(), node[*key].clone()))

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tutti_base::clock::MachineTime;
 
 use crate::http;
 use crate::quota::Group;
@@ -19,15 +20,17 @@ const HTTP: u16 = 8080;
 const NODE: u16 = 8400;
 const METRICS: u16 = 8402;
 const PAUSE: Duration = Duration::from_millis(50);
-/// Looks for something that must come: a minute in all.
-const LOOKS_MAX: u32 = 1200;
+/// What must come comes within this.
+const PATIENCE: Duration = Duration::from_secs(60);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Waits until `check` has something.
 ///
 /// Errors: it does not come within a minute.
 pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
-    for _ in 0..LOOKS_MAX {
+    let time = MachineTime::start();
+    let until = time.now() + PATIENCE;
+    while time.now() < until {
         if let Some(found) = check() {
             return Ok(found);
         }

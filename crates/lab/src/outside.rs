@@ -22,10 +22,12 @@ pub(crate) fn enter() -> anyhow::Result<bool> {
     let groups = quota::name_of(std::process::id());
     let myself = std::fs::read_link(MYSELF).context("this program has no path")?;
     let words = words_of(Path::new("/proc/self/cmdline"))?;
-    let mut command = Command::new("unshare");
+    // When this process dies `unshare` is killed, and with it the first process of the namespace and so all others.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "unshare"]);
     command.args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
     command.arg(myself).args(words).args(["--inside", &groups]).stdin(Stdio::null());
-    let status = command.status().context("`unshare` cannot be run; it is in the package util-linux");
+    let status = command.status().context("`setpriv` cannot be run; it is in the package util-linux");
     quota::remove(&groups);
     Ok(status?.success())
 }

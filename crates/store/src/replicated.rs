@@ -142,7 +142,6 @@ impl ReplicatedStore {
             rejoining: tokio::sync::Mutex::default(),
             guides: Mutex::default(),
             guard: OnceLock::new(),
-            disbelieved: AtomicU64::new(0),
         });
         replica.operate(Surgery { run: Some(run), ..Surgery::default() }).await?;
         replica.start(&known).await?;

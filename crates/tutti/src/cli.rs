@@ -70,7 +70,7 @@ pub(crate) enum Command {
         /// A path such as `/image/…`, or a whole URL.
         url: String,
     },
-    /// Say how the server is.
+    /// Say how the node and its cluster are.
     Status,
     /// List the nodes of the cluster.
     Nodes,
@@ -80,7 +80,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: NodeCommand,
     },
-    /// Make tokens with which machines join.
+    /// Make, list and revoke the lines with which machines join.
     Token {
         /// What to do.
         #[command(subcommand)]
@@ -88,7 +88,7 @@ pub(crate) enum Command {
     },
     /// Make a node the one voter, where the old voter is lost.
     Promote(PromoteArgs),
-    /// Show what happened.
+    /// Show what happened in the cluster, and why.
     Events(EventsArgs),
     /// List, write and remove originals, on any node.
     Assets {
@@ -158,7 +158,8 @@ pub(crate) struct ServeArgs {
     /// A folder of originals; may be given several times, with names.
     #[arg(long, value_name = "[NAME=]DIR")]
     pub originals: Vec<String>,
-    /// What this node does, such as `front,worker`; all of front, worker, voter and cache unless given.
+    /// What this node does from its first start on, such as `front,worker`; unless given what its token allows, or all of
+    /// front, worker, voter and cache. Later `tutti node roles` changes it.
     #[arg(long)]
     pub roles: Option<Roles>,
     /// The address of the port between nodes, TCP and UDP.
@@ -218,7 +219,8 @@ pub(crate) struct DemoArgs {
 
 /// A pace such as `20/s`.
 fn rate(text: &str) -> Result<f64, String> {
-    let number: f64 = text.strip_suffix("/s").unwrap_or(text).trim().parse().map_err(|_| "give it as `20/s`")?;
+    let number: f64 =
+        text.strip_suffix("/s").unwrap_or(text).trim().parse().map_err(|_| "give it as `20/s`")?;
     if (0.1..=10_000.0).contains(&number) { Ok(number) } else { Err("from 0.1/s to 10000/s".to_owned()) }
 }
 

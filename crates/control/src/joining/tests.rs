@@ -114,11 +114,28 @@ async fn a_machine_that_did_not_hear_the_answer_may_ask_again() {
     let house = House::founded().await;
     let voter = joining(&house, 1, FakePeers::of(1));
     let minted = token(&voter, Roles::ALL).await;
-    let first = joined(&voter, ask(&minted, 2, "two")).await.unwrap();
-    let again = joined(&voter, ask(&minted, 2, "two")).await.unwrap();
+    let machine = ask(&minted, 2, "two");
+    let first = joined(&voter, machine.clone()).await.unwrap();
+    let again = joined(&voter, machine.clone()).await.unwrap();
     assert_eq!((again.node, again.members), (first.node, first.members));
-    let thief = JoinRequest { sealing_key: [9; 32], ..ask(&minted, 2, "two") };
-    assert!(joined(&voter, thief).await.is_err());
+    let renamed = JoinRequest { name: "other".into(), ..machine };
+    assert!(joined(&voter, renamed).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spent_token_makes_no_certificate_for_another_key_and_none_after_its_end() {
+    let house = House::founded().await;
+    let voter = joining(&house, 1, FakePeers::of(1));
+    let minted = token(&voter, Roles::ALL).await;
+    let machine = ask(&minted, 2, "two");
+    joined(&voter, machine.clone()).await.unwrap();
+    // Id, name and sealing key stand in every node's roster; the key of the request is the thief's own.
+    let thief = JoinRequest { request: request(2), ..machine.clone() };
+    let refused = joined(&voter, thief).await.unwrap_err();
+    assert!(refused.detail.contains("has let a node in already"), "{refused}");
+    house.pass(LIFE).await;
+    let late = joined(&voter, machine).await.unwrap_err();
+    assert_eq!(late.kind, Kind::Forbidden, "{late}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,13 @@ fn named(id: u64, name: &str) -> NodeRecord {
     record_of(id, name, Roles::ALL, &sealing_key(id))
 }
 
+#[test]
+fn a_restore_of_the_store_leaves_members_tokens_and_secrets_as_they_are() {
+    let mut ours = [TABLE, CLUSTER_TABLE, crate::tokens::TABLE, tutti_store::secrets::TABLE];
+    ours.sort_unstable();
+    assert_eq!(tutti_store::replicated::KEPT_BY_RESTORE, ours);
+}
+
 #[tokio::test(start_paused = true)]
 async fn records_are_added_listed_found_and_changed() {
     let House { roster, .. } = House::new();

@@ -199,8 +199,10 @@ async fn one_original_more_than_may_be_on_their_way_is_refused_at_once() {
     assert_eq!(refused[0].kind, Kind::Overloaded);
     town.put(0, "later", "miau").await.expect("there is room again");
     let long = vec![7; town.nodes[0].assets.bytes_max() as usize + 1];
-    let long = town.nodes[1].assets.put("", "long", Body::Whole(long.into())).await;
-    assert_eq!(long.expect_err("too long").kind, Kind::Unprocessable);
+    for at in 0..2 {
+        let put = town.nodes[at].assets.put("", "long", Body::Whole(long.clone().into())).await;
+        assert_eq!(put.expect_err("too long").kind, Kind::Unprocessable, "put at {at}");
+    }
     let text = town.nodes[0].metrics.text();
     assert!(text.contains(&format!("tutti_limit_flow_assets_moving {MOVING_MAX}")));
     assert!(text.contains("tutti_flow_assets_total{reason=\"written\"} 5"), "{text}");

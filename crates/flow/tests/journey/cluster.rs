@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tutti_base::Roles;
-use tutti_flow::What;
+use tutti_flow::purge::TAG_LEN_MAX;
+use tutti_flow::spread::{COMPARE_EVERY, SETTLE_WITHIN};
+use tutti_flow::{Settled, What};
 
 use tutti_cache::Results;
 
@@ -206,4 +208,91 @@ async fn work_goes_to_others_while_this_node_is_busy_and_small_work_stays() {
     let shares: Vec<usize> = town.nodes.iter().map(World::runs).collect();
     assert_eq!(shares.iter().sum::<usize>(), 60);
     assert!(shares.iter().all(|share| (14..=26).contains(share)), "each node has its share: {shares:?}");
+}
+
+/// A town where every node has kept the answer to `/cat`.
+async fn well_known(count: usize) -> Town {
+    let town = Town::of(count);
+    town.outdoors.put("cat", "miau");
+    for at in (0..4 * count).map(|ask| ask % count) {
+        town.ask(at, "/cat").await;
+    }
+    assert!(town.nodes.iter().all(|node| node.hits("/cat")));
+    town
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_is_not_called_in_force_where_those_before_it_are_missing_and_cannot_be_had() {
+    let town = well_known(2).await;
+    town.isolate(1);
+    let missed = town.nodes[0].flow.purge(What::Tag("loud".into())).await.expect("kept");
+    assert_eq!(missed.not_reached, ["two"]);
+    town.heal();
+    // The first is heard, and cannot be asked.
+    town.kill(0);
+    let told = town.nodes[0].flow.purge(What::Tag("other".into())).await.expect("kept");
+    assert_eq!(told.not_reached, ["two"]);
+    town.revive(0);
+    let told = town.nodes[0].flow.purge(What::Tag("other".into())).await.expect("kept");
+    assert_eq!(told.reached, ["one", "two"]);
+    assert!(!town.nodes[1].hits("/cat"), "it has learned of the first as well");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_asks_all_who_are_there_which_purges_it_missed() {
+    let town = well_known(3).await;
+    town.isolate(2);
+    town.cut(0, 1);
+    let purged = town.nodes[1].flow.purge(What::All).await.expect("kept");
+    assert_eq!(purged.reached, ["two"]);
+    town.heal();
+    town.nodes[2].flow.unsettle();
+    assert_eq!(town.nodes[2].flow.settle().await, Settled::With("one, two".into()));
+    assert!(!town.nodes[2].hits("/cat"), "the first of them did not know of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_without_anybody_serves_after_five_seconds() {
+    let town = well_known(3).await;
+    town.isolate(2);
+    town.nodes[2].flow.unsettle();
+    let began = tokio::time::Instant::now();
+    let (settled, said) = tokio::join!(town.nodes[2].flow.settle(), town.ask(2, "/cat"));
+    assert_eq!((settled, said.ok().0), (Settled::Unasked, "hit"));
+    assert!(began.elapsed() <= SETTLE_WITHIN + Duration::from_millis(100), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_half_purged_the_other_learns_though_the_one_that_purged_has_died() {
+    let town = well_known(4).await;
+    for node in &town.nodes {
+        tokio::spawn(std::sync::Arc::clone(&node.flow).keep_in_step());
+    }
+    town.nodes[0].pass(1.0).await;
+    for (left, right) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
+        town.cut(left, right);
+    }
+    let purged = town.nodes[0].flow.purge(What::All).await.expect("kept");
+    assert_eq!(purged.reached, ["one", "two"]);
+    town.kill(0);
+    town.heal();
+    town.nodes[3].pass(2.0 * COMPARE_EVERY.as_secs_f64()).await;
+    assert!([2, 3].iter().all(|at| !town.nodes[*at].hits("/cat")), "they have learned it from the second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_missed_thousands_of_purges_learns_them_page_by_page() {
+    let town = well_known(2).await;
+    town.isolate(1);
+    let tags = (0..1000).map(|n| What::Tag(format!("{n}-{}", "x".repeat(TAG_LEN_MAX - 8))));
+    let purges = join_all(tags.map(|what| town.nodes[0].flow.purge(what))).await;
+    assert!(purges.iter().all(|told| told.as_ref().is_ok_and(|told| told.not_reached == ["two"])));
+    town.heal();
+    let calls = town.net.calls.load(Ordering::SeqCst);
+    town.nodes[1].flow.settle().await;
+    let pages = town.net.calls.load(Ordering::SeqCst) - calls;
+    assert!((4..=6).contains(&pages), "a megabyte in pages of a quarter each: {pages}");
+    assert!(town.nodes[1].hits("/cat"), "none of them concerned it");
+    let told = town.nodes[0].flow.purge(What::All).await.expect("kept");
+    assert_eq!(told.reached, ["one", "two"]);
 }

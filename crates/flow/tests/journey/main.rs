@@ -7,6 +7,7 @@ mod capacity;
 mod cluster;
 mod failing;
 mod flights;
+mod originals;
 mod purging;
 mod shelf;
 mod town;

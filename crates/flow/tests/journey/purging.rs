@@ -62,3 +62,39 @@ async fn a_render_begun_before_a_purge_does_not_survive_it() {
     assert_eq!(world.ask("/cat").await.ok(), ("hit", "PURR!"));
     assert_eq!(world.runs(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_made_before_is_not_bound_anew_over_a_purge_that_came_meanwhile() {
+    let world = World::new();
+    world.outdoors.put("cat", "miau");
+    world.ask("/cat").await;
+    // Expired for good; the original is asked for and has not changed, which takes two seconds.
+    world.pass(160.0).await;
+    *world.outdoors.takes.lock().unwrap() = Duration::from_secs(2);
+    let purge = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.flow.purge(What::Tag("loud".into())).await.expect("kept");
+    };
+    let (said, ()) = tokio::join!(world.ask("/cat"), purge);
+    assert_eq!(said.ok().1, "MIAU!");
+    assert!(world.hits("/cat"), "what was answered counts as made after the purge");
+    assert!(world.metrics.text().contains("tutti_flow_purged_midway_total 1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_kept_is_served_before_it_has_been_settled_and_a_dropped_settling_ends_the_wait() {
+    let world = World::new();
+    stored(&world).await;
+    world.flow.unsettle();
+    assert!(!world.hits("/cat"));
+    let asked = world.ask("/cat");
+    let settle = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(world.flow.settle());
+        assert!(!world.hits("/cat"), "it has not begun");
+        let settling = tokio::time::timeout(Duration::ZERO, world.flow.settle());
+        drop(settling.await);
+    };
+    let (said, ()) = tokio::join!(asked, settle);
+    assert_eq!(said.ok(), ("hit", "MIAU!"));
+}

@@ -30,6 +30,8 @@ pub(crate) struct Net {
     pub(crate) calls: AtomicU64,
     members: Mutex<Vec<(NodeId, &'static str, Roles)>>,
     folders: Mutex<HashMap<NodeId, Vec<String>>>,
+    /// Nodes that never said anything of themselves.
+    silent: Mutex<BTreeSet<NodeId>>,
 }
 
 impl Net {
@@ -100,7 +102,7 @@ impl Nodes for Wire {
             state: if suspects.contains(id) { NodeState::Suspect } else { NodeState::Up },
             version: "1".into(),
             load: Arc::new(Load {
-                sequence: 1,
+                sequence: u64::from(!self.net.silent.lock().unwrap().contains(id)),
                 cpu: 1000,
                 permits: 1,
                 cache_mib: 100,
@@ -139,9 +141,14 @@ impl Town {
     }
 
     pub(crate) fn with_roles(roles: &[Roles]) -> Self {
+        Self::with(&roles.iter().map(|roles| (*roles, Config::default())).collect::<Vec<_>>())
+    }
+
+    /// Nodes with these roles and bounds.
+    pub(crate) fn with(roles: &[(Roles, Config)]) -> Self {
         let (net, outdoors) = (Arc::<Net>::default(), Arc::<Outdoors>::default());
         let id = |at: usize| NodeId(at as u64 + 1);
-        let members = roles.iter().enumerate().map(|(at, roles)| (id(at), NAMES[at], *roles));
+        let members = roles.iter().enumerate().map(|(at, (roles, _))| (id(at), NAMES[at], *roles));
         *net.members.lock().unwrap() = members.collect();
         let wires: Vec<_> = (0..roles.len())
             .map(|at| {
@@ -152,7 +159,7 @@ impl Town {
         let node = |at: usize| {
             let wire = Arc::clone(&wires[at]);
             let peers = Arc::<Wire>::clone(&wire);
-            World::at(Config::default(), Arc::clone(&outdoors), peers, wire, NAMES[at])
+            World::at(roles[at].1, Arc::clone(&outdoors), peers, wire, NAMES[at])
         };
         let nodes: Vec<_> = (0..roles.len()).map(node).collect();
         for (at, node) in nodes.iter().enumerate() {
@@ -197,6 +204,14 @@ impl Town {
     /// Says that the node holds the unnamed folder.
     pub(crate) fn hold_folder(&self, at: usize) {
         self.net.folders.lock().unwrap().insert(NodeId(at as u64 + 1), vec![String::new()]);
+    }
+
+    /// The node is away and has never been heard of.
+    pub(crate) fn never_heard_of(&self, at: usize) {
+        let node = NodeId(at as u64 + 1);
+        self.net.silent.lock().unwrap().insert(node);
+        self.kill(at);
+        self.wires.iter().for_each(|wire| drop(wire.suspects.lock().unwrap().insert(node)));
     }
 
     /// Gives the nodes a folder of their own each, which is the unnamed one.

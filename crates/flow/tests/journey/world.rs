@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,8 +22,8 @@ use tutti_cache::{
 use tutti_fetch::{Fetch, FetchRequest, Fetched, FileStamp, FolderFile, OriginAnswer};
 use tutti_flow::journey::Degrade;
 use tutti_flow::{
-    Alone, Answer, Assets, Capacity, Config, Copies, Flow, Outside, Planned, Purge, PurgeKeeper, Spawn, Task,
-    Tenants, Work,
+    Alone, Answer, Assets, Capacity, Config, Copies, Flow, Outside, Planned, PurgeKeeper, Spawn, Stored, Task,
+    Tenants, Work, Write,
 };
 use tutti_service::plan::Cost;
 use tutti_service::registry::ServiceId;
@@ -125,6 +125,8 @@ pub(crate) struct Outdoors {
     pub answer: Mutex<OriginAnswer>,
     pub failing: Mutex<Option<Kind>>,
     pub takes: Mutex<Duration>,
+    /// How long the bytes are on their way once the origin has read them.
+    pub sends: Mutex<Duration>,
     pub fetches: AtomicUsize,
     pub not_modified: AtomicUsize,
     pub stats: AtomicUsize,
@@ -163,6 +165,8 @@ impl Fetch for Outdoors {
             }
             let name = request.source.to_string().replace("http://origin/", "");
             let bytes = self.get(&name)?;
+            let sends = *self.sends.lock().unwrap();
+            tokio::time::sleep(sends).await;
             let etag = ContentHash::of(&bytes).hex();
             let mut answer = self.answer.lock().unwrap().clone();
             answer.validator = Validator { etag: Some(etag.clone()), last_modified: None };
@@ -370,10 +374,10 @@ impl Spawn for OnTokio {
 #[derive(Default)]
 struct NoKeeper;
 impl PurgeKeeper for NoKeeper {
-    fn load(&self) -> Vec<Purge> {
-        Vec::new()
+    fn load(&self) -> Stored {
+        Stored::default()
     }
-    fn append<'a>(&'a self, _: &'a Purge) -> BoxFuture<'a, Result<(), Problem>> {
+    fn write<'a>(&'a self, _: &'a Write) -> BoxFuture<'a, Result<(), Problem>> {
         async { Ok(()) }.boxed()
     }
 }
@@ -395,6 +399,7 @@ pub(crate) struct World {
     pub shelf: Arc<TestShelf>,
     pub engine: Arc<Engine>,
     pub kept: Arc<Kept>,
+    pub originals: Arc<KeptOriginals>,
     pub clock: Arc<PausedClock>,
     pub metrics: Metrics,
 }
@@ -408,7 +413,7 @@ impl World {
         Self::with(Config { degrade: Degrade::RefuseOnly, ..Config::default() })
     }
 
-    fn with(config: Config) -> Self {
+    pub(crate) fn with(config: Config) -> Self {
         let alone = Arc::new(Alone::new(NodeId(1)));
         let outdoors = Arc::<Outdoors>::default();
         Self::at(config, outdoors, Arc::<Alone>::clone(&alone), alone, "one")
@@ -424,6 +429,7 @@ impl World {
     ) -> Self {
         let metrics = Metrics::default();
         let (engine, kept) = (Arc::<Engine>::default(), Arc::<Kept>::default());
+        let originals = Arc::<KeptOriginals>::default();
         outdoors.answer.lock().unwrap().shared = true;
         let clock = Arc::new(PausedClock { began: Instant::now(), ahead_ms: AtomicU64::new(0) });
         let shelf = Arc::<TestShelf>::default();
@@ -438,7 +444,7 @@ impl World {
         };
         let outside = Outside {
             results: Arc::<Kept>::clone(&kept),
-            originals: Arc::new(KeptOriginals::default()),
+            originals: Arc::<KeptOriginals>::clone(&originals),
             fetch: Arc::new(Home(Arc::clone(&shelf), Arc::clone(&outdoors))),
             copies: Arc::new(TestCopies),
             work: Arc::<Engine>::clone(&engine),
@@ -455,7 +461,7 @@ impl World {
         let registry = Registry::new(vec![Arc::new(Shout(description))]);
         let flow = Arc::new(Flow::new(registry, outside, config, &metrics));
         let assets = Assets::new(Arc::clone(&flow), &metrics);
-        Self { flow, assets, outdoors, shelf, engine, kept, clock, metrics }
+        Self { flow, assets, outdoors, shelf, engine, kept, originals, clock, metrics }
     }
 
     pub(crate) fn plan(&self, url: &str) -> Arc<Planned> {

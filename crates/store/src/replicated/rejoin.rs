@@ -59,7 +59,7 @@ impl Replica {
                 "node {leader} leads and a majority of the voters answers it, so nothing is lost; a node is made the \
                  one voter only when they do not"
             );
-            return Err(StoreError::Invalid(text.into()));
+            return Err(StoreError::Invalid(text));
         }
         self.stop().await;
         let forked = self.fork().await;
@@ -190,7 +190,8 @@ impl Replica {
         if epoch > self.epoch() {
             self.list_late(&epochs)?;
         } else if matches!(self.health.now(), ReplicaHealth::Superseded(_)) {
-            let text = "no node shows where the newer epoch began any more; this node waits for one that does";
+            let text =
+                "no node shows where the newer epoch began any more; this node waits for one that does";
             return Err(StoreError::NoLeader(text.into()));
         }
         let vote = self.ask_in(&known, epoch).await?;
@@ -261,10 +262,10 @@ impl Replica {
     /// Lets `guide` show where the newer epoch began that it named. Only then does this node give up what it has.
     async fn look_into(&self, guide: NodeId) {
         // One that does not answer names its epoch again once it does.
-        if let Ok((theirs, Answer::Epochs(epochs))) = self.exchange(guide, &Ask::Epochs, ASK_WITHIN).await {
+        if let Ok((_, Answer::Epochs(epochs))) = self.exchange(guide, &Ask::Epochs, ASK_WITHIN).await {
             match epochs.last() {
                 Some((epoch, _)) if *epoch > self.epoch() => return self.health.superseded(*epoch),
-                _ => self.disbelieve(guide, theirs),
+                _ => self.disbelieve(),
             };
         }
         self.guides.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != guide);

@@ -74,8 +74,6 @@ pub(crate) struct Replica {
     pub(crate) guides: Mutex<Vec<NodeId>>,
     /// What the roles of other nodes allow; unset, everything.
     pub(crate) guard: OnceLock<Arc<dyn Guard>>,
-    /// The last node whose epoch was not believed, so that it is logged once.
-    pub(crate) disbelieved: AtomicU64,
 }
 
 impl Replica {
@@ -155,10 +153,10 @@ impl Replica {
             return Met::Older;
         }
         if !self.is_new.load(Ordering::SeqCst) {
-            return self.hear_of_epoch(from, theirs);
+            return self.hear_of_epoch(from);
         }
         if !self.may_lead(from) {
-            return self.disbelieve(from, theirs);
+            return self.disbelieve();
         }
         let adopted = Surgery { epoch: Some(theirs), ..Surgery::default() };
         match self.operate(adopted).await {
@@ -172,9 +170,9 @@ impl Replica {
 
     /// Notes that `from`, which may be believed, names a newer epoch. It still has to show where that began:
     /// [`super::rejoin::run`] asks.
-    fn hear_of_epoch(&self, from: NodeId, theirs: u64) -> Met {
+    fn hear_of_epoch(&self, from: NodeId) -> Met {
         if !self.trusts(from) {
-            return self.disbelieve(from, theirs);
+            return self.disbelieve();
         }
         let mut guides = self.guides.lock().unwrap_or_else(PoisonError::into_inner);
         if !guides.contains(&from) && guides.len() < REPLICAS_MAX {
@@ -184,15 +182,9 @@ impl Replica {
         Met::Newer
     }
 
-    /// Counts an epoch that is not believed, and logs it once a node.
-    pub(crate) fn disbelieve(&self, from: NodeId, theirs: u64) -> Met {
+    /// Counts an epoch that is not believed.
+    pub(crate) fn disbelieve(&self) -> Met {
         self.counts.disbelieved.inc();
-        if self.disbelieved.swap(from.0, Ordering::SeqCst) != from.0 {
-            let ours = self.epoch();
-            tracing::warn!(%from, theirs, ours, "a node names a newer epoch of the store and is not believed: as known \
-                here it has no copy, may not vote, or cannot show where the epoch began. If the cluster did go on without \
-                this node, join it again with a token");
-        }
         Met::Disbelieved
     }
 

@@ -74,7 +74,7 @@ impl Replica {
                 return Answer::Unavailable("this node was left behind and is joining again".into());
             }
             Met::Disbelieved => {
-                let text = "the epoch that was named is not believed here; see the log of this node";
+                let text = "the newer epoch is not believed here: as known here, who names it has no copy or may not lead";
                 return Answer::Unavailable(text.into());
             }
             Met::Same => {}

@@ -14,7 +14,7 @@ pub(crate) enum TokenAction {
         /// The roles that it may have, such as `front,worker`; all unless given.
         #[arg(long, value_delimiter = ',')]
         roles: Vec<String>,
-        /// How long the line may be used, such as `30m`, `1h` or `2d`.
+        /// How long the line may be used, such as `30m`, `1h` or `2d`; from 10s to 7d.
         #[arg(long, default_value = "1h", value_parser = duration)]
         expires: Duration,
         /// Where the machine finds this cluster; may be given several times. What the nodes advertise unless given.

@@ -10,8 +10,9 @@ use tutti_admin::console::{
     NewToken, NodeAction, NodeDone, NodeOrder, Promoted, RestoreDone, TokenInfo,
     TokenTerms,
 };
-use tutti_base::{Body, BodyError, Kind, Problem, StreamBody};
+use tutti_base::{Body, BodyError, Kind, Problem, Roles, StreamBody};
 use tutti_cluster::Token;
+use tutti_control::NodeRecord;
 use tutti_control::leaving::Force;
 use tutti_store::replicated::Sealed;
 
@@ -50,7 +51,7 @@ pub(super) fn tokens(house: &House) -> Result<Vec<TokenInfo>, Problem> {
         created: token.created,
         expires: token.expires,
         state: token.word(now).into(),
-        used_by: token.used_by.map(|(node, _)| name(node)),
+        used_by: token.used_by.map(|used| name(used.node)),
     };
     Ok(member.tokens.list()?.into_iter().map(info).collect())
 }
@@ -94,11 +95,19 @@ pub(super) async fn node(member: &Member, order: NodeOrder) -> Result<NodeDone, 
     Ok(NodeDone { name, text, rotate })
 }
 
-/// Makes this node the one voter.
+/// Makes this node the one voter: once it has begun it goes on, even where the one who asked has gone. Refused under another
+/// node's name, without the role voter, whose word the others would not believe, and while a majority of the voters answers.
 pub(super) async fn promote_here(member: &Member, name: String, who: String) -> Result<Promoted, Problem> {
-    member.store.promote_alone().await?;
-    let epoch = member.store.status().borrow().epoch;
-    member.journal.note(format!("`{name}` is the one voter, under epoch {epoch}"), format!("asked for by {who}"));
+    let mine = member.roster.get(member.quorum.status().me)?;
+    may_promote(mine.as_ref(), &name)?;
+    let (store, journal, promoted) = (Arc::clone(&member.store), member.journal.clone(), name.clone());
+    let promoting = tokio::spawn(async move {
+        store.promote_alone().await?;
+        let epoch = store.status().borrow().epoch;
+        journal.note(format!("`{promoted}` is the one voter, under epoch {epoch}"), format!("asked for by {who}"));
+        Ok::<_, tutti_store::StoreError>(epoch)
+    });
+    let epoch = promoting.await.map_err(|error| internal("the promotion broke off").because(error))??;
     let text = format!(
         "`{name}` is the one voter now, under epoch {epoch}. The old voter is refused; should it return, it lists what \
          it wrote since in `{}` in its data directory and joins as a learner. Nothing of that is merged.",
@@ -106,6 +115,19 @@ pub(super) async fn promote_here(member: &Member, name: String, who: String) -> 
         tutti_store::replicated::late_file(epoch.saturating_sub(1))
     );
     Ok(Promoted { name, epoch, text })
+}
+
+/// Whether the node of the record `mine` may be made the one voter as `name`.
+fn may_promote(mine: Option<&NodeRecord>, name: &str) -> Result<(), Problem> {
+    let mine = mine.filter(|node| node.name == name && node.standing.stays());
+    let Some(mine) = mine else {
+        return Err(Problem::new(Kind::Conflict, format!("this node is not `{name}`, or is being removed; `tutti nodes` lists them")));
+    };
+    if mine.roles.has(Roles::VOTER) {
+        return Ok(());
+    }
+    let detail = format!("`{name}` has the roles {}; only a node with the role voter can be made the one voter", mine.roles);
+    Err(Problem::new(Kind::Unprocessable, detail))
 }
 
 /// Notes every change of a member's state in the journal, for ever.
@@ -166,7 +188,8 @@ pub(super) async fn restore(member: &Member, body: Body, who: String) -> Result<
     let mut from = VecDeque::from(Vec::from(bytes));
     let restored = member.store.restore(&mut from).await?;
     let text = format!(
-        "the state is that of revision {} of the backup: {} values written, {} removed",
+        "the state is that of revision {} of the backup: {} values written, {} removed; who belongs to the cluster, its tokens \
+         and secrets stay as they were",
         restored.of, restored.written, restored.removed
     );
     member.journal.note("a backup was restored", format!("asked for by {who}"));
@@ -205,4 +228,35 @@ pub(super) async fn linearize(member: &Member) -> Result<tutti_store::Revision, 
     let within = Duration::from_secs(5);
     let late = || Problem::new(Kind::Unavailable, "no leader confirmed the read in time; read without --linearizable");
     tokio::time::timeout(within, member.store.linearize()).await.map_err(|_| late())?.map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use tutti_base::{NodeId, Wall};
+    use tutti_control::Standing;
+
+    use super::*;
+
+    fn record(name: &str, roles: Roles, standing: Standing) -> NodeRecord {
+        NodeRecord {
+            id: NodeId(1),
+            name: name.into(),
+            roles,
+            addresses: Vec::new(),
+            sealing_key: [0; 32],
+            standing,
+            joined: Wall(0),
+            labels: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_node_is_promoted_under_its_own_name_and_with_the_role_voter_alone() {
+        let may = |roles, standing, name| may_promote(Some(&record("two", roles, standing)), name).map_err(|problem| problem.kind);
+        assert_eq!(may(Roles::ALL, Standing::Active, "two"), Ok(()));
+        assert_eq!(may(Roles::ALL, Standing::Active, "three"), Err(Kind::Conflict));
+        assert_eq!(may(Roles::WORKER, Standing::Active, "two"), Err(Kind::Unprocessable));
+        assert_eq!(may(Roles::ALL, Standing::Removed { since: Wall(1) }, "two"), Err(Kind::Conflict));
+        assert!(may_promote(None, "two").is_err());
+    }
 }

@@ -105,7 +105,11 @@ impl Cluster {
                     serde_json::from_str(&node.tutti(&["status", "--json"]).out).ok()?;
                 status["leader"].as_str()?;
                 let nodes = status["nodes"].as_array()?;
-                let up = |name: &str| nodes.iter().any(|node| node["name"] == name && node["state"] == "up");
+                // A node that weighs nothing has not told of itself yet.
+                let up = |name: &str| {
+                    let told = |node: &&serde_json::Value| node["cache_mib"].as_u64().is_some_and(|room| room > 0);
+                    nodes.iter().filter(told).any(|node| node["name"] == name && node["state"] == "up")
+                };
                 let votes = nodes.iter().filter(|node| node["voter"] == "voter").count();
                 (running.iter().all(|other| up(&other.name)) && votes == voters).then_some(())
             });

@@ -118,6 +118,11 @@ fn a_master_and_its_slaves_become_a_pair_and_back_while_they_run() {
 #[test]
 fn masters_send_jobs_to_each_other_unless_off_load_is_off() {
     let cluster = check("master-master", "master-master");
+    let sent = || cluster.metric("tutti_flow_remote_runs_total", &[]);
+    eventually("a job is sent to another node", || {
+        ask(&cluster.nodes[0], 200);
+        (sent() > 0.0).then_some(())
+    });
     for node in &cluster.nodes {
         let key = format!("dispatch.nodes.{}.offload", node.name);
         cluster.nodes[0].done(&["config", "set", &key, "false"]);
@@ -131,7 +136,6 @@ fn masters_send_jobs_to_each_other_unless_off_load_is_off() {
             known.then_some(())
         });
     }
-    let sent = || cluster.metric("tutti_flow_remote_runs_total", &[]);
     // The document is applied a moment after it is known: what that moment still sends is not judged.
     eventually("nothing is sent any more", || {
         let before = sent();

@@ -7,6 +7,7 @@ use tutti_base::Wall;
 use super::*;
 use crate::frame::{CallFrame, FRAME_MAX, FrameReader, Hello, PROTOCOL, REVISION, read_failed};
 use crate::link::Wire;
+use crate::testing::MemoryDisk;
 use crate::tls;
 
 /// Dials `node` by hand with the certificate of `identity`, and says `hello`.
@@ -92,6 +93,24 @@ fn a_forbidden_node_is_cut_and_refused_and_no_longer_dialled() {
         assert_eq!(error, CallError::Unreachable(removed.id()));
         keeper.links.set_peers(vec![removed.address()]);
         assert!(!keeper.links.is_connected(removed.id()), "it stays removed");
+    });
+}
+
+#[test]
+fn a_node_that_was_removed_is_refused_from_the_first_moment_of_the_next_start() {
+    run(|clock| async move {
+        let (authority, nodes) = nodes(1, &clock).await;
+        let removed = member(&authority, "removed", &clock);
+        let disk = MemoryDisk::default();
+        let mut identity = nodes[0].identity.clone();
+        identity.add_removed([removed.node()]);
+        identity.save(&disk).unwrap();
+        nodes[0].links.stop().await;
+        let kept = Identity::load(&disk).unwrap().expect("it was saved");
+        let again = start(kept, &clock, config()).await;
+        let hello = Hello::of(removed.node(), Lane::Control);
+        let refused = greet(&again, &removed, hello, &clock).await.unwrap().unwrap_err();
+        assert!(refused.detail.contains("removed"), "{refused}");
     });
 }
 

@@ -55,7 +55,8 @@ async fn a_member_that_names_a_newer_epoch_and_cannot_show_its_beginning_is_not_
         rng: Box::new(SplitMix::new(1)),
         writing: Writing::InPlace,
     };
-    let (config, metrics) = (RaftConfig { cache_bytes: 1 << 20, ..RaftConfig::default() }, Metrics::default());
+    let (config, metrics) =
+        (RaftConfig { cache_bytes: 1 << 20, ..RaftConfig::default() }, Metrics::default());
     let (disk, peers) = (Arc::new(SimDisk::default()), Arc::new(Deceived));
     let store = ReplicatedStore::open(disk, NodeId(1), peers, outside, &metrics, &config).await.unwrap();
     store.found().await.unwrap();
