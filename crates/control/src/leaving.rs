@@ -122,13 +122,14 @@ impl Leaving {
         if !self.roster.list()?.iter().any(|node| others(&node)) {
             return Err(LeaveError::Last(name.into()));
         }
+        // Before it gives up its vote: from then on nothing of the cluster's is sealed to it any more.
+        let rotate = self.secrets.readable_by(found.id)?;
         match (self.is_down(&found), force) {
             (true, Force::No) => return Err(LeaveError::Down(name.into())),
             // Its vote is taken by the reconciler: it is one of the dead, with or without its record.
             (true, Force::Yes) => {}
             (false, _) => self.take_vote(&found).await?,
         }
-        let rotate = self.secrets.readable_by(found.id)?;
         let node = self.roster.set_standing(name, Standing::Removed { since: self.clock.wall() }).await?;
         self.journal.note(format!("node `{name}` was removed"), why);
         let resealed = self.secrets.reseal().await;

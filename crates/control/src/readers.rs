@@ -38,13 +38,13 @@ impl ReadersOf for Readers {
 ///
 /// The cluster's own (`cluster.*`): the voters; and while they are fewer than three, the nodes with the role voter as well,
 /// because the one voter of two nodes may be lost, and the learner that is then promoted must be able to go on. All others:
-/// the nodes with the role front or worker, which check signatures and fetch. Never a node that leaves or was removed.
+/// the nodes with the role front, which check signatures. Never a node that leaves or was removed.
 pub fn readers(name: &str, nodes: &[NodeRecord], status: &QuorumStatus) -> Vec<Reader> {
     let votes = |node: NodeId| status.voters.contains(&node);
     let may_be_alone = status.voters.len() < SAFE_VOTERS;
     let needs = |node: &&NodeRecord| match name.starts_with(CLUSTER_PREFIX) {
         true => node.roles.has(Roles::VOTER) && (may_be_alone || votes(node.id)),
-        false => node.roles.has(Roles::FRONT) || node.roles.has(Roles::WORKER),
+        false => node.roles.has(Roles::FRONT),
     };
     // While nobody is known to vote, the cluster's own secrets stay as they are.
     if name.starts_with(CLUSTER_PREFIX) && status.voters.is_empty() {
@@ -75,12 +75,12 @@ mod tests {
         nodes.push(record(6, Roles::ALL));
         let three = voters(&[1, 2, 3]);
         assert_eq!(ids(AUTHORITY, &nodes, &three), [1, 2, 3]);
-        assert_eq!(ids("img", &nodes, &three), [1, 2, 3, 4, 6]);
+        assert_eq!(ids("img", &nodes, &three), [1, 2, 3, 6]);
         assert_eq!(ids(AUTHORITY, &nodes, &voters(&[1])), [1, 2, 3, 6], "one voter may be lost for good");
         assert_eq!(ids(AUTHORITY, &nodes, &voters(&[])), [0; 0]);
         nodes[1].standing = Standing::Removed { since: Wall(1) };
         nodes[2].standing = Standing::Leaving { since: Wall(1) };
         assert_eq!(ids(AUTHORITY, &nodes, &three), [1]);
-        assert_eq!(ids("img", &nodes, &three), [1, 4, 6]);
+        assert_eq!(ids("img", &nodes, &three), [1, 6]);
     }
 }

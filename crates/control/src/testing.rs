@@ -289,8 +289,9 @@ pub(crate) fn counts() -> Counts {
     Counts::register(&Metrics::default())
 }
 
+/// What needs the tenants' keys and not the cluster's.
 pub(crate) fn worker() -> Roles {
-    Roles::WORKER
+    Roles::WORKER.with(Roles::FRONT)
 }
 
 pub(crate) fn sealing_key(id: u64) -> SealingKey {

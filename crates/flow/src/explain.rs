@@ -90,7 +90,12 @@ impl Flow {
             tried: Vec::new(),
         };
         let explained = self.seats.explain(&wish)?;
-        let name = |seen: &Considered| (self.mesh.name(seen.node).to_string(), *seen);
+        let service = self.registry.get(planned.service).describe().name;
+        let name = |seen: &Considered| {
+            let name = self.mesh.name(seen.node).to_string();
+            let word = if self.seats.is_off(service, &name) { "off" } else { seen.standing.word() };
+            (name, *seen, word)
+        };
         let nodes = explained.considered.iter().map(name).collect();
         let chosen = explained.chosen.map(|node| self.mesh.name(node).to_string());
         Some(Choice { policy: explained.policy.to_string(), reason: explained.reason.word(), chosen, nodes })
@@ -106,6 +111,6 @@ pub struct Choice {
     pub reason: &'static str,
     /// The chosen node; none where the job would wait.
     pub chosen: Option<String>,
-    /// The candidates, each with its terms.
-    pub nodes: Vec<(String, Considered)>,
+    /// The candidates, each with its terms and how it stands: `open`, `full`, `off` and so on.
+    pub nodes: Vec<(String, Considered, &'static str)>,
 }

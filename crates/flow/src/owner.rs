@@ -45,6 +45,9 @@ impl Flow {
     /// answer may not be shared.
     pub(crate) fn owners_of(&self, planned: &Planned) -> Vec<NodeId> {
         let Some(key) = &planned.key else { return Vec::new() };
+        if self.seats.stays_here() {
+            return Vec::new();
+        }
         let name = planned.sources.first().map_or(key.prefix(), |(source, _)| source.prefix());
         let owners = self.mesh.owners(name);
         if owners.first() == Some(&self.mesh.view().me) { Vec::new() } else { owners }
@@ -160,7 +163,8 @@ impl Flow {
         until: &Until,
     ) -> Option<Landed> {
         let (source, _) = planned.sources.first().filter(|_| !has_old)?;
-        if !self.mesh.is_unsteady(self.outside.clock.now()) {
+        // A node that gives nothing away makes for itself what nobody has yet.
+        if !self.seats.stays_here() && !self.mesh.is_unsteady(self.outside.clock.now()) {
             return None;
         }
         let me = self.mesh.view().me;

@@ -244,6 +244,17 @@ impl Seats {
         self.dispatching.store(Arc::new(dispatching));
     }
 
+    /// Whether this node gives nothing to others: off-load is off for it.
+    pub fn stays_here(&self) -> bool {
+        let dispatching = self.dispatching.load();
+        !dispatching.no_offload.is_empty() && dispatching.no_offload.contains(self.name_of_me(&self.mesh.view()))
+    }
+
+    /// Whether `service` does no work on the node `name`.
+    pub(crate) fn is_off(&self, service: &str, name: &str) -> bool {
+        self.dispatching.load().off.get(service).is_some_and(|off| off.contains(name))
+    }
+
     /// What this node has accepted.
     pub fn accepted(&self) -> Intake {
         *self.intake.lock().unwrap_or_else(PoisonError::into_inner)

@@ -60,7 +60,8 @@ pub(crate) fn settled(machines: &[Machine]) -> anyhow::Result<()> {
         let views = views?;
         let first = views.first()?;
         // A node that weighs nothing has not told of itself yet.
-    let good = |node: &Value| node["state"] == "up" && node["cache_mib"].as_u64().is_some_and(|room| room > 0);
+        let good =
+            |node: &Value| node["state"] == "up" && node["cache_mib"].as_u64().is_some_and(|room| room > 0);
         let nodes = first["nodes"].as_array()?;
         let voters = nodes.iter().filter(|node| node["voter"] == "voter").count();
         let complete = nodes.len() == machines.len() && nodes.iter().all(good) && voters == 3;

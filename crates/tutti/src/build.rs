@@ -80,7 +80,7 @@ impl House {
         let member = Member::build(&settings, &clock, &metrics).await?;
         let store: Arc<dyn Store> = Arc::<ReplicatedStore>::clone(&member.store);
         let secrets = member.secrets.clone();
-        let state = State::open(&settings, Arc::clone(&store), secrets, &clock).await?;
+        let state = State::open(&settings, Arc::clone(&store), secrets, member.keys()?, &clock).await?;
         let cluster = Arc::clone(&state.cluster);
         let services = Services::new(&cluster, gallery(&settings))?;
         let caches = Arc::new(caches::open(&settings, &cluster, &clock, &metrics)?);

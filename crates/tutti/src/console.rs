@@ -31,7 +31,7 @@ use crate::build::House;
 pub(crate) use abroad::answer_abroad;
 pub(crate) use follow::follow_document;
 pub(crate) use governing::note_members;
-pub(crate) use watching::{count_answers, follow_view};
+pub(crate) use watching::{count_answers, follow_view, keep_doors};
 
 const STARTING: u8 = 0;
 const READY: u8 = 1;
@@ -68,6 +68,9 @@ impl HouseConsole {
         ports.extend(
             admin.metrics_address().map(|at| port("metrics", Some(at), "monitoring: /metrics and /healthz")),
         );
+        for address in house.member.links.addresses() {
+            ports.push(port("node", Some(*address), "other nodes: TCP with mutual TLS, and UDP of the same number"));
+        }
         let mut socket = port("admin", None, "the command line: everything");
         socket.path = Some(admin.socket_path().display().to_string());
         ports.push(socket);
@@ -138,7 +141,7 @@ impl HouseConsole {
             requests: sum(&text, "tutti_front_requests_total", ""),
             hits: sum(&text, "tutti_front_requests_total", "cache=\"hit\""),
             renders: sum(&text, "tutti_render_total", ""),
-            engines: sum(&text, "tutti_engines", ""),
+            engines: sum(&text, "tutti_engine_engines", ""),
             more,
         })
     }
@@ -172,7 +175,7 @@ impl HouseConsole {
 /// The choice of a node, with every term by the name that people know it by.
 fn chosen(choice: tutti_flow::explain::Choice) -> Step {
     let is_chosen = |name: &String| choice.chosen.as_ref() == Some(name);
-    let candidate = |(name, seen): &(String, tutti_dispatch::Considered)| {
+    let candidate = |(name, seen, standing): &(String, tutti_dispatch::Considered, &'static str)| {
         let terms = &seen.terms;
         let heuristics = terms.heuristics_ms.max(f64::MIN_POSITIVE);
         Candidate {
@@ -184,7 +187,7 @@ fn chosen(choice: tutti_flow::explain::Choice) -> Step {
             original_ms: terms.original_ms,
             total_ms: seen.total_ms,
             chosen: is_chosen(name),
-            why: if is_chosen(name) { choice.reason.into() } else { seen.standing.word().into() },
+            why: if is_chosen(name) { choice.reason.into() } else { (*standing).into() },
         }
     };
     let candidates: Vec<Candidate> = choice.nodes.iter().map(candidate).collect();

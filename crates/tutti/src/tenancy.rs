@@ -102,6 +102,18 @@ impl TenantSection {
         }
         Ok(tenant)
     }
+
+    /// The tenant on a node whose roles do not need its keys, or that has not got them yet: nothing that has to be signed
+    /// is taken for signed there.
+    pub(crate) fn sealed_off(&self, name: &str) -> anyhow::Result<Tenant> {
+        let mut tenant = self.without_keys(name).map_err(anyhow::Error::msg)?;
+        if !self.keys.is_empty() {
+            let mut key = vec![0; 32];
+            getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
+            tenant.keys.push(KeyPair { key, salt: Vec::new() });
+        }
+        Ok(tenant)
+    }
 }
 
 fn hex_secret(secrets: &Secrets, reference: &str) -> anyhow::Result<Vec<u8>> {

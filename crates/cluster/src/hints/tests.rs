@@ -42,8 +42,19 @@ fn the_first_hint_is_whole_and_the_next_are_short() {
 }
 
 #[test]
+fn nothing_is_said_before_there_is_something_to_say_and_then_it_is_whole_and_at_once() {
+    let (mut a, mut b) = (hints(B), hints(A));
+    assert!(sent(&mut a, at(0)).is_empty() && sent(&mut a, at(500)).is_empty());
+    a.set_own(Load { cache_mib: 9, folders: vec!["cats".into()], ..Load::default() });
+    assert_eq!(b.hear(at(551), A, &sent(&mut a, at(550))[0]), Ok(News::Load));
+    let load = &b.heard(A).unwrap().load;
+    assert_eq!((load.cache_mib, load.folders.len()), (9, 1));
+}
+
+#[test]
 fn a_lost_delta_does_no_harm_and_a_lost_whole_record_is_asked_for() {
     let (mut a, mut b) = (hints(B), hints(A));
+    a.set_own(Load::default());
     let whole = sent(&mut a, at(0)).remove(0);
     a.set_own(Load { jobs: 1, requests: 5, ..Load::default() });
     drop(sent(&mut a, at(200)));
@@ -70,6 +81,7 @@ fn a_new_run_replaces_what_the_earlier_one_said() {
     b.hear(at(1), A, &sent(&mut a, at(0))[0]).unwrap();
     let mut again = Hints::new(6, "1.2.4", Box::new(SplitMix::new(3)), at(10));
     again.set_members(at(10), [B].into(), &[B].into());
+    again.set_own(Load::default());
     b.hear(at(11), A, &sent(&mut again, at(10))[0]).unwrap();
     let heard = b.heard(A).unwrap();
     assert_eq!((heard.load.jobs, &*heard.version), (0, "1.2.4"), "though its calendar went back");
@@ -125,6 +137,7 @@ fn strangers_and_rubbish_are_refused() {
 #[test]
 fn the_whole_record_comes_every_ten_seconds_and_on_connecting() {
     let mut a = hints(B);
+    a.set_own(Load::default());
     let is_whole = |sent: &Vec<Bytes>| sent.iter().any(|bytes| bytes[0] == Whole::KIND);
     let times: Vec<u64> =
         (0..600).map(|step| step * 50).filter(|ms| is_whole(&sent(&mut a, at(*ms)))).collect();

@@ -150,7 +150,7 @@ async fn what_is_refused_spends_no_token() {
         ("longer than", JoinRequest { request: vec![0; REQUEST_MAX + 1], ..good.clone() }),
         ("does not match", JoinRequest { secret: vec![0; 16], ..good.clone() }),
         ("speaks version", JoinRequest { protocol: PROTOCOL + 2, ..good.clone() }),
-        ("allows the roles worker", JoinRequest { roles: Some(Roles::ALL), ..good.clone() }),
+        ("allows the roles front,worker", JoinRequest { roles: Some(Roles::ALL), ..good.clone() }),
         ("belongs to a node already", JoinRequest { name: "one".into(), ..good.clone() }),
         ("another node or did once", JoinRequest { node: NodeId(1), request: request(1), ..good.clone() }),
         ("cannot name a node", JoinRequest { name: "a b".into(), ..good.clone() }),

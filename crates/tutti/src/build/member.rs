@@ -19,6 +19,7 @@ use tutti_store::secrets::KeyFile;
 use tutti_store::{RealDisk, Secret, Secrets, Store, StoreError};
 use tutti_telemetry::Metrics;
 
+use super::state::Keys;
 use crate::settings::Settings;
 use crate::world::Chance;
 
@@ -197,6 +198,13 @@ impl Member {
 
     fn links_id(&self) -> tutti_base::NodeId {
         self.quorum.status().me
+    }
+
+    /// Whether its roles need the tenants' keys.
+    pub(crate) fn keys(&self) -> anyhow::Result<Keys> {
+        let mine = self.roster.get(self.links_id())?;
+        let is_front = mine.is_some_and(|mine| mine.roles.has(Roles::FRONT));
+        Ok(if is_front { Keys::Needed } else { Keys::NotNeeded })
     }
 
     /// Its name.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tutti_base::{Clock, TenantId};
 use tutti_store::document::Validate;
-use tutti_store::{Document, RealDisk, RedbStore, Secrets, Store, StoreError};
+use tutti_store::{Document, RealDisk, RedbStore, SecretError, Secrets, Store, StoreError};
 use tutti_telemetry::Metrics;
 
 use crate::cluster::{Cluster, Rules};
@@ -16,6 +16,8 @@ use crate::tenancy::TenantTable;
 /// A server that is just stopping still has the store; a new one waits this long for it.
 const STORE_WITHIN: Duration = Duration::from_secs(20);
 
+/// A node that has joined waits this long for the keys that its role needs.
+const KEYS_WITHIN: Duration = Duration::from_secs(15);
 /// The file of what a node keeps for itself.
 const LOCAL_FILE: &str = "local.redb";
 
@@ -43,6 +45,7 @@ impl State {
         settings: &Settings,
         store: Arc<dyn Store>,
         secrets: Secrets,
+        needs: Keys,
         clock: &Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         let disk = RealDisk::at(&settings.data);
@@ -60,6 +63,9 @@ impl State {
         })?;
         let cluster = Arc::new(cluster);
         rules.follow(Arc::clone(&cluster));
+        if needs == Keys::Needed {
+            wait_for_keys(&cluster, &secrets, clock).await;
+        }
         let tenants = Arc::new(TenantTable::new(main_tenant(&cluster, &secrets)?));
         Ok(Self { store, local, document, rules, secrets, tenants, cluster })
     }
@@ -68,7 +74,38 @@ impl State {
 /// The tenant `main` of a document.
 pub(crate) fn main_tenant(cluster: &Cluster, secrets: &Secrets) -> anyhow::Result<tutti_service::Tenant> {
     let section = cluster.tenants.get(TenantId::MAIN).cloned().unwrap_or_default();
-    section.resolve(TenantId::MAIN, secrets).context("[tenants.main]")
+    match section.resolve(TenantId::MAIN, secrets) {
+        Err(error) if is_not_for_me(&error) => section.sealed_off(TenantId::MAIN),
+        outcome => outcome,
+    }
+    .context("[tenants.main]")
+}
+
+/// Whether this node's roles need the tenants' keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Keys {
+    /// It checks signatures.
+    Needed,
+    /// It does not.
+    NotNeeded,
+}
+
+/// A node that has just joined gets its keys from the others within a moment.
+async fn wait_for_keys(cluster: &Cluster, secrets: &Secrets, clock: &Arc<dyn Clock>) {
+    let until = clock.now() + KEYS_WITHIN;
+    let section = cluster.tenants.get(TenantId::MAIN).cloned().unwrap_or_default();
+    while matches!(section.resolve(TenantId::MAIN, secrets), Err(error) if is_not_for_me(&error)) {
+        if clock.now() >= until {
+            tracing::warn!("the keys of URLs have not come from the other nodes yet; signed URLs are refused until they have");
+            return;
+        }
+        clock.sleep_until(clock.now() + Duration::from_millis(50)).await;
+    }
+}
+
+/// Whether a secret is sealed to other nodes: this one has not the role, or joined a moment ago.
+fn is_not_for_me(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(SecretError::NotForMe(_)))
 }
 
 /// Opens a store that a server which is just stopping may still have.

@@ -80,6 +80,8 @@ async fn serve(settings: Settings, mut sockets: Vec<TcpListener>) -> anyhow::Res
     tokio::spawn(Arc::clone(&house.flow).keep_in_step());
     tokio::spawn(house.flow.keep_waking());
     let counting = tokio::spawn(crate::console::count_answers(Arc::clone(&house)));
+    let keeping = crate::console::keep_doors(Arc::clone(&house), front.doors(), front.addresses().to_vec());
+    let keeping = tokio::spawn(keeping);
     let noting = tokio::spawn(crate::console::note_members(Arc::clone(&house)));
     front.mark_ready();
     console.mark_ready();
@@ -94,7 +96,7 @@ async fn serve(settings: Settings, mut sockets: Vec<TcpListener>) -> anyhow::Res
     if let Some(address) = address {
         address.stop().await;
     }
-    [follower, counting, noting, poking].iter().for_each(tokio::task::JoinHandle::abort);
+    [follower, counting, keeping, noting, poking].iter().for_each(tokio::task::JoinHandle::abort);
     // The others give it nothing new from now on, and get what it has begun for them.
     house.member.nodes.leave();
     let drained = house.close(front).await;

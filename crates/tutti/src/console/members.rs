@@ -90,17 +90,19 @@ fn vote(quorum: &QuorumStatus, seen: &Member) -> &'static str {
 fn topology(view: &View) -> &'static str {
     let has = |member: &&Member, roles: Roles| member.roles.has(roles);
     let both = Roles::FRONT.with(Roles::WORKER);
-    let all = view.members.len();
+    // Who neither answers clients nor works is a voter or a cache beside the shape.
+    let beside = |member: &&Member| !has(member, Roles::FRONT) && !has(member, Roles::WORKER);
+    let all = view.members.len() - view.members.iter().filter(beside).count();
     let fronts = view.members.iter().filter(|member| has(member, Roles::FRONT)).count();
     let pairs = view.members.iter().filter(|member| has(member, both)).count();
     let servers = view.members.iter().filter(|member| has(member, Roles::WORKER) && !has(member, Roles::FRONT)).count();
     match (fronts, pairs, servers) {
-        _ if all == 1 => "one machine",
+        _ if view.members.len() == 1 => "one machine",
         (fronts, pairs, _) if fronts == all && pairs == all => "master-master",
         (1, 1, servers) if servers == all - 1 => "master-slave",
         (2, 2, servers) if servers == all - 2 => "pair plus balancing nodes",
         (1, 0, servers) if servers == all - 1 => "one dispatcher",
-        (fronts, 0, servers) if fronts > 1 && servers > 0 => "many dispatchers",
+        (fronts, 0, servers) if fronts > 1 && servers > 0 && fronts + servers == all => "many dispatchers",
         _ => "a mix of its own",
     }
 }

@@ -1,11 +1,13 @@
 //! Small watches of the console: what the front has answered, and changes of the view that concern the cluster address.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 
 use tutti_base::{Nodes, Roles, View};
+use tutti_front::{Doors, listeners};
 use tutti_worker::Standing;
 
 use super::sum;
@@ -37,6 +39,33 @@ pub(crate) async fn follow_view(house: Arc<House>, poke: Option<impl Fn() + Send
     loop {
         house.worker.set_standing(standing(&house.member.nodes.view()));
         poke.iter().for_each(|poke| poke());
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Opens the doors for clients while this node has the role front, and closes them while it has not.
+pub(crate) async fn keep_doors(house: Arc<House>, doors: Doors, addresses: Vec<SocketAddr>) {
+    let mut changes = house.member.nodes.changed();
+    let mut are_open = true;
+    loop {
+        let view = house.member.nodes.view();
+        let is_front = view.myself().is_none_or(|member| member.roles.has(Roles::FRONT));
+        if is_front != are_open {
+            for address in &addresses {
+                let turned = if is_front {
+                    listeners::bind(*address).and_then(|listener| doors.open(listener).map(drop))
+                } else {
+                    doors.close(*address).await
+                };
+                match turned {
+                    Ok(()) => tracing::info!(%address, open = is_front, "the door for clients follows the role front"),
+                    Err(error) => tracing::error!(%address, %error, "the door for clients cannot follow the role front"),
+                }
+            }
+            are_open = is_front;
+        }
         if changes.changed().await.is_err() {
             return;
         }

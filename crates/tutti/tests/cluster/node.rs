@@ -105,13 +105,13 @@ impl Node {
 
     /// Waits until it serves; what it said where it ended instead.
     pub(crate) fn serves(&mut self) -> Result<(), String> {
-        let http = self.http();
+        let admin = self.admin();
         let running = self.running.as_mut().expect("it was started");
         let ended = eventually(&format!("`{}` serves", self.name), || {
             if running.try_wait().expect("a child").is_some() {
                 return Some(true);
             }
-            let answer = client::ask(http, "GET", "/readyz", &[]).ok()?;
+            let answer = client::ask(admin, "GET", "/readyz", &[]).ok()?;
             (answer.status == 200).then_some(false)
         });
         if ended {
