@@ -6,15 +6,20 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body as HttpBody;
+use axum::body::{Body as HttpBody, BodyDataStream};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
+use tokio::sync::Mutex;
 use tutti_base::{Body, BodyError, FileBody, StreamBody};
 
 /// How long the next piece of an arriving body may take.
 pub(crate) const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest rest of a refused body that is read away, in bytes.
+const REST_MAX: usize = 1 << 20;
+/// How long that may take.
+const REST_WITHIN: Duration = Duration::from_secs(2);
 /// How much of a file is read at once.
 const PIECE_BYTES: u64 = 256 << 10;
 
@@ -25,11 +30,13 @@ pub(crate) fn announced(fields: &HeaderMap) -> Option<u64> {
 
 /// An arriving body of at most `most` bytes. It ends with an error when it is longer, breaks off, or stands still for
 /// [`PIECE_TIMEOUT`].
-pub(crate) fn arriving(body: HttpBody, len: Option<u64>, most: u64) -> Body {
-    let pieces = body.into_data_stream();
+pub(crate) fn arriving(body: HttpBody, len: Option<u64>, most: u64) -> (Body, Rest) {
+    let pieces = Arc::new(Mutex::new(body.into_data_stream()));
+    let rest = Rest(Arc::clone(&pieces));
     let chunks = stream::unfold(Some((pieces, 0u64)), move |state| async move {
-        let (mut pieces, seen) = state?;
-        let piece = match tokio::time::timeout(PIECE_TIMEOUT, pieces.next()).await {
+        let (pieces, seen) = state?;
+        let next = async { pieces.lock().await.next().await };
+        let piece = match tokio::time::timeout(PIECE_TIMEOUT, next).await {
             Err(_) => return Some((Err(BodyError::Timeout), None)),
             Ok(None) => return None,
             Ok(Some(Err(error))) => return Some((Err(BodyError::Broken(error.to_string())), None)),
@@ -41,7 +48,26 @@ pub(crate) fn arriving(body: HttpBody, len: Option<u64>, most: u64) -> Body {
         }
         Some((Ok(piece), Some((pieces, seen))))
     });
-    Body::Stream(StreamBody { len, hash: None, chunks: Box::pin(chunks) })
+    (Body::Stream(StreamBody { len, hash: None, chunks: Box::pin(chunks) }), rest)
+}
+
+/// What was not taken of a body on its way in.
+pub(crate) struct Rest(Arc<Mutex<BodyDataStream>>);
+
+impl Rest {
+    /// Reads a short rest away, so that whoever sends it gets to read why it was refused.
+    pub(crate) async fn read_away(self) {
+        let reading = async {
+            let (mut pieces, mut read) = (self.0.lock().await, 0);
+            while read < REST_MAX
+                && let Some(Ok(piece)) = pieces.next().await
+            {
+                read += piece.len();
+            }
+        };
+        // A rest that is longer or slower is cut off.
+        let _ = tokio::time::timeout(REST_WITHIN, reading).await;
+    }
 }
 
 /// A body on its way out.
@@ -96,15 +122,15 @@ mod tests {
                 (0..count).map(|_| Ok::<_, io::Error>(Bytes::from_static(b"ab"))),
             ))
         };
-        assert_eq!(collect(arriving(sent(2), None, 4)).await.unwrap(), b"abab");
-        let over = collect(arriving(sent(3), None, 4)).await.unwrap_err();
+        assert_eq!(collect(arriving(sent(2), None, 4).0).await.unwrap(), b"abab");
+        let over = collect(arriving(sent(3), None, 4).0).await.unwrap_err();
         assert!(matches!(over, BodyError::TooLong { limit: 4 }), "{over}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stands_still_is_given_up() {
         let still = HttpBody::from_stream(stream::pending::<Result<Bytes, io::Error>>());
-        assert!(matches!(collect(arriving(still, None, 4)).await.unwrap_err(), BodyError::Timeout));
+        assert!(matches!(collect(arriving(still, None, 4).0).await.unwrap_err(), BodyError::Timeout));
     }
 
     #[tokio::test]

@@ -47,8 +47,12 @@ impl Roles {
     pub const CACHE: Roles = Roles(8);
     /// Every role: what a node has unless told otherwise.
     pub const ALL: Roles = Roles(15);
-    const WORDS: [(Roles, &'static str); 4] =
-        [(Roles::FRONT, "front"), (Roles::WORKER, "worker"), (Roles::VOTER, "voter"), (Roles::CACHE, "cache")];
+    const WORDS: [(Roles, &'static str); 4] = [
+        (Roles::FRONT, "front"),
+        (Roles::WORKER, "worker"),
+        (Roles::VOTER, "voter"),
+        (Roles::CACHE, "cache"),
+    ];
 
     /// Whether all of `roles` are among these.
     pub const fn has(self, roles: Roles) -> bool {
@@ -86,9 +90,8 @@ impl FromStr for Roles {
         let mut roles = Roles::default();
         for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
             let known = Self::WORDS.iter().find(|(_, known)| *known == word);
-            let (role, _) = known.ok_or_else(|| {
-                format!("`{word}` is not a role; roles are front, worker, voter and cache")
-            })?;
+            let (role, _) = known
+                .ok_or_else(|| format!("`{word}` is not a role; roles are front, worker, voter and cache"))?;
             roles = roles.with(*role);
         }
         Ok(roles)

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use tokio::sync::{Notify, broadcast, watch};
 use tutti_base::rng::{Rng, SplitMix};
 use tutti_base::{
-    BoxFuture, Call, Clock, Evidence, Lane, Load, NodeId, NodeState, Nodes, Peers, Report, Roles, Serve, Tick, Topic,
-    View,
+    BoxFuture, Call, Clock, Evidence, Lane, Load, NodeId, NodeState, Nodes, Peers, Report, Roles, Serve,
+    Tick, Topic, View,
 };
 use tutti_telemetry::Metrics;
 

@@ -19,7 +19,9 @@ use tutti_control::readers::AUTHORITY;
 use tutti_control::reconcile::{self, Reconciler};
 use tutti_control::roster::{self, ClusterRecord, NodeRecord, Roster, Standing};
 use tutti_control::voters::Rules;
-use tutti_control::{ByRoles, Counts, Journal, Quorum, Readers, SealingKey, Tokens, entry, founding, resealing};
+use tutti_control::{
+    ByRoles, Counts, Journal, Quorum, Readers, SealingKey, Tokens, entry, founding, resealing,
+};
 use tutti_store::replicated::{Outside, RaftConfig, ReplicatedStore, Writing};
 use tutti_store::simulated::SimDisk;
 use tutti_store::{Key, Op, Secret, SecretError, Secrets, Store, StoreError, Txn};
@@ -263,7 +265,8 @@ async fn machines_become_one_cluster_and_its_authority_outlives_the_first() {
     // Asked at a voter that does not lead; a worker has the whole store, and not the authority.
     let worker = world.join(&two, "four", Roles::WORKER).await;
     let not_for_me = || Some(SecretError::NotForMe("img".into()));
-    until("the worker has its copy, and no key of URLs", || worker.secrets.get("img").err() == not_for_me()).await;
+    until("the worker has its copy, and no key of URLs", || worker.secrets.get("img").err() == not_for_me())
+        .await;
     assert_eq!(worker.secrets.get(AUTHORITY).err(), Some(SecretError::NotForMe(AUTHORITY.into())));
     // Taken over, it cannot make itself a voter either, to whom the authority would be sealed.
     let mut mine = worker.roster.by_name("four").expect("it knows itself");

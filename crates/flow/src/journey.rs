@@ -385,7 +385,13 @@ impl Flow {
         let old = self.look_up(&planned, &key, &context).await;
         if let Some(Found { entry, current: Current::Yes }) = old {
             let whence = self.whence_of(&entry);
-            return Ok(Landed { entry, note: CacheNote::Hit, timing: Timing::default(), shared: true, whence });
+            return Ok(Landed {
+                entry,
+                note: CacheNote::Hit,
+                timing: Timing::default(),
+                shared: true,
+                whence,
+            });
         }
         let old = old.map(|found| found.entry);
         loop {

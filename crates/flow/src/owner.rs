@@ -96,7 +96,9 @@ impl Flow {
                 return Err(Unanswered::Problem(out_of_time()));
             }
             match self.mesh.ask(owner, Lane::Small, &ask, Bytes::new(), left).await {
-                Ok((Told::Found(found), body)) => return self.landed_from(key, owner, *found, body, Keep::IfWantedOften).await,
+                Ok((Told::Found(found), body)) => {
+                    return self.landed_from(key, owner, *found, body, Keep::IfWantedOften).await;
+                }
                 Ok(_) => return Err(Unanswered::PassOver),
                 // Who joined meanwhile may wait longer: the owner is asked again for their sake.
                 Err(CallError::Late(_)) => {}
@@ -121,7 +123,10 @@ impl Flow {
         body: Body,
         keep: Keep,
     ) -> Result<Landed, Unanswered> {
-        Meter::count(&self.meter.peer_answers, CacheNote::from_word(&found.note).map_or("other", CacheNote::word));
+        Meter::count(
+            &self.meter.peer_answers,
+            CacheNote::from_word(&found.note).map_or("other", CacheNote::word),
+        );
         let is_large = !matches!(body, Body::Whole(_));
         let bytes =
             self.outside.copies.read(body, FOUND_BYTES_MAX).await.map_err(|_| Unanswered::PassOver)?;

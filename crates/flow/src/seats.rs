@@ -247,7 +247,8 @@ impl Seats {
     /// Whether this node gives nothing to others: off-load is off for it.
     pub fn stays_here(&self) -> bool {
         let dispatching = self.dispatching.load();
-        !dispatching.no_offload.is_empty() && dispatching.no_offload.contains(self.name_of_me(&self.mesh.view()))
+        !dispatching.no_offload.is_empty()
+            && dispatching.no_offload.contains(self.name_of_me(&self.mesh.view()))
     }
 
     /// Whether `service` does no work on the node `name`.

@@ -10,8 +10,8 @@ use tracing::Instrument;
 use tutti_base::context::RequestId;
 use tutti_base::envelope;
 use tutti_base::{
-    Body, BoxFuture, Call, Context, Deadline, Kind, NodeId, Problem, Reply, RequestKey, ResultKey, Roles, Serve,
-    TenantId,
+    Body, BoxFuture, Call, Context, Deadline, Kind, NodeId, Problem, Reply, RequestKey, ResultKey, Roles,
+    Serve, TenantId,
 };
 use tutti_cache::{Binding, Entry, ResultMeta};
 use tutti_service::OwnedInput;

@@ -116,7 +116,10 @@ impl Flow {
         if received == Err(Gap) {
             let is_known = |flow: &Self| flow.purges.vector().get(&from).is_some_and(|known| *known >= told);
             if !self.learn_from(from).await? || !is_known(self) {
-                return Err(Problem::new(Kind::Unavailable, "purges before these are missing, and cannot be had"));
+                return Err(Problem::new(
+                    Kind::Unavailable,
+                    "purges before these are missing, and cannot be had",
+                ));
             }
         }
         self.purges.until_written().await
@@ -147,8 +150,7 @@ impl Flow {
             for origin in caught.refused.into_iter().filter(|origin| refused.insert(*origin)) {
                 tracing::warn!(%origin, from = %node, "purges were not taken: of a stranger too many, or out of order");
             }
-            let is_further =
-                upto > deletions_upto || refused.len() > before || self.purges.vector() != known;
+            let is_further = upto > deletions_upto || refused.len() > before || self.purges.vector() != known;
             deletions_upto = upto.max(deletions_upto);
             // What cannot be written is in force all the same, and tried again with the next page.
             let written = self.purges.until_written().await;
@@ -227,7 +229,9 @@ impl Flow {
             if self.mesh.view().is_alone() {
                 self.purges.rest();
             } else if self.purges.beat(self.outside.clock.now()) {
-                tracing::info!("this node was stopped for a while; it asks the others which purges it missed");
+                tracing::info!(
+                    "this node was stopped for a while; it asks the others which purges it missed"
+                );
             }
             self.outside.clock.sleep_until(self.outside.clock.now() + BEAT_EVERY).await;
         }

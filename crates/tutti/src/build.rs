@@ -125,7 +125,19 @@ impl House {
         );
         member.nodes.read_own_load(Box::new(move || loads.read()));
         Ok(Self {
-            settings, cluster, metrics, clock, state, member, services, worker, caches, sources, flow, engines, answered,
+            settings,
+            cluster,
+            metrics,
+            clock,
+            state,
+            member,
+            services,
+            worker,
+            caches,
+            sources,
+            flow,
+            engines,
+            answered,
         })
     }
 
@@ -172,7 +184,8 @@ fn cache_room(caches: &Caches) -> u32 {
 fn gallery(settings: &Settings) -> Vec<String> {
     let folder = settings.originals.get("").filter(|_| settings.gallery);
     let listed = folder.and_then(|folder| std::fs::read_dir(folder).ok());
-    let names = listed.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let names =
+        listed.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let is_picture = |name: &String| [".jpg", ".png", ".webp"].iter().any(|end| name.ends_with(end));
     let mut names: Vec<String> = names.filter(is_picture).collect();
     names.sort_unstable();

@@ -16,10 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use tutti_admin::console::{
-    AssetDone, AssetName, AssetPage, AssetQuery,
-    CacheHoldings, CacheStats, Candidate, DoctorReport, EventPage, EventQuery, Explanation, NewToken, NodeDone, NodeOrder, Port,
-    PortList, Promoted, PurgeReport, PurgeRequest, RestoreDone, ServiceStatus, Status, Step, TokenInfo, TokenTerms,
-    UrlAnswer, UrlRequest,
+    AssetDone, AssetName, AssetPage, AssetQuery, CacheHoldings, CacheStats, Candidate, DoctorReport,
+    EventPage, EventQuery, Explanation, NewToken, NodeDone, NodeOrder, Port, PortList, Promoted, PurgeReport,
+    PurgeRequest, RestoreDone, ServiceStatus, Status, Step, TokenInfo, TokenTerms, UrlAnswer, UrlRequest,
 };
 use tutti_admin::{Console, Listeners, Readiness};
 use tutti_base::{Body, BoxFuture, Problem, Tick, Wall};
@@ -69,7 +68,11 @@ impl HouseConsole {
             admin.metrics_address().map(|at| port("metrics", Some(at), "monitoring: /metrics and /healthz")),
         );
         for address in house.member.links.addresses() {
-            ports.push(port("node", Some(*address), "other nodes: TCP with mutual TLS, and UDP of the same number"));
+            ports.push(port(
+                "node",
+                Some(*address),
+                "other nodes: TCP with mutual TLS, and UDP of the same number",
+            ));
         }
         let mut socket = port("admin", None, "the command line: everything");
         socket.path = Some(admin.socket_path().display().to_string());

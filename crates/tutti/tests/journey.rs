@@ -51,7 +51,17 @@ impl Server {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_tutti"))
-            .args(["serve", "--log", "json", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--node", "127.0.0.1:0"])
+            .args([
+                "serve",
+                "--log",
+                "json",
+                "--http",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+                "--node",
+                "127.0.0.1:0",
+            ])
             .arg("--data")
             .arg(folder.path().join("data"))
             .arg("--originals")

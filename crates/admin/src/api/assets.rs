@@ -87,7 +87,12 @@ async fn put(
         return Err(Problem::new(Kind::Unprocessable, text).about("body").into());
     }
     tracing::info!(%name, who = lane.who(), "original written");
-    json(&office.parts.console.asset_put(name, streams::arriving(body, len, most)).await?)
+    let (body, rest) = streams::arriving(body, len, most);
+    let written = office.parts.console.asset_put(name, body).await;
+    if written.is_err() {
+        rest.read_away().await;
+    }
+    json(&written?)
 }
 
 async fn remove(State(office): Shared, Extension(lane): Extension<Lane>, name: Named) -> Answer {

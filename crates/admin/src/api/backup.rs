@@ -35,6 +35,6 @@ async fn restore(
     body: Body,
 ) -> Answer {
     tracing::warn!(who = lane.who(), "restore");
-    let body = streams::arriving(body, streams::announced(&fields), RESTORE_BYTES_MAX);
+    let (body, _) = streams::arriving(body, streams::announced(&fields), RESTORE_BYTES_MAX);
     json(&office.parts.console.restore(body, lane.who()).await?)
 }

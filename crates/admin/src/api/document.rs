@@ -190,7 +190,9 @@ async fn config_diff(State(office): Shared, query: Result<Query<DiffQuery>, Quer
 }
 
 async fn secrets_list(State(office): Shared) -> Answer {
-    json(&office.parts.secrets.list()?)
+    let mut secrets = office.parts.secrets.list()?;
+    secrets.retain(|secret| !is_reserved(&secret.name));
+    json(&secrets)
 }
 
 async fn secret_set(
@@ -199,7 +201,7 @@ async fn secret_set(
     name: Result<Path<String>, PathRejection>,
     body: Body,
 ) -> Answer {
-    let name = named(name)?;
+    let name = unreserved(named(name)?)?;
     let bytes = to_bytes(body, SECRET_MAX).await.map_err(|_| {
         Problem::new(Kind::BadRequest, format!("a secret has at most {SECRET_MAX} bytes")).about("body")
     })?;
@@ -214,8 +216,22 @@ async fn secret_remove(
     Extension(lane): Extension<Lane>,
     name: Result<Path<String>, PathRejection>,
 ) -> Answer {
-    let name = named(name)?;
+    let name = unreserved(named(name)?)?;
     office.parts.secrets.remove(&name).await?;
     tracing::info!(name, who = lane.who(), "secret removed");
     done()
+}
+
+/// Whether a secret is the cluster's own: neither shown nor touched by people.
+fn is_reserved(name: &str) -> bool {
+    name.starts_with("cluster.")
+}
+
+fn unreserved(name: String) -> Result<String, Problem> {
+    if is_reserved(&name) {
+        let text =
+            format!("`{name}` is the cluster's own; choose a name that does not begin with `cluster.`");
+        return Err(Problem::new(Kind::Forbidden, text).about("name"));
+    }
+    Ok(name)
 }

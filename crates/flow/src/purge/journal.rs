@@ -116,7 +116,8 @@ impl Journal {
         let failures = progress.borrow().failures;
         self.begin();
         let has_ended = |now: &Progress| now.written >= upto || now.failures > failures;
-        let ended = progress.wait_for(has_ended).await.expect("the sender lives as long as the journal").clone();
+        let ended =
+            progress.wait_for(has_ended).await.expect("the sender lives as long as the journal").clone();
         match ended.problem {
             Some(problem) if ended.written < upto => Err(problem),
             _ => Ok(()),

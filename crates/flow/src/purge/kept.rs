@@ -7,7 +7,8 @@ use tutti_base::{NodeId, RequestKey, SourceKey, Wall};
 
 use super::journal::{Step, Written};
 use super::{
-    DELETIONS_MAX, LOG_LEN_MAX, NOBODY, PAGE_BYTES_MAX, Purge, Purged, STEP_MAX, STRANGERS_MAX, Stored, Vector, What,
+    DELETIONS_MAX, LOG_LEN_MAX, NOBODY, PAGE_BYTES_MAX, Purge, Purged, STEP_MAX, STRANGERS_MAX, Stored,
+    Vector, What,
 };
 use crate::wire::{WireBehind, WireMissing};
 
@@ -86,8 +87,9 @@ impl Kept {
         let origin = purge.origin;
         let known = self.vector.get(&origin).copied();
         let is_stranger = |node: &NodeId| *node != me && !is_member(*node);
-        let has_room =
-            || is_member(origin) || self.vector.keys().filter(|node| is_stranger(node)).count() < STRANGERS_MAX;
+        let has_room = || {
+            is_member(origin) || self.vector.keys().filter(|node| is_stranger(node)).count() < STRANGERS_MAX
+        };
         if origin == me || origin == NOBODY || (known.is_none() && !has_room()) {
             return Take::Refused;
         }
@@ -102,7 +104,9 @@ impl Kept {
 
     /// Whether this very purge is in the log.
     pub(super) fn holds(&self, purge: &Purge) -> bool {
-        let is_it = |held: &Purge| held.origin == purge.origin && held.number == purge.number && held.what == purge.what;
+        let is_it = |held: &Purge| {
+            held.origin == purge.origin && held.number == purge.number && held.what == purge.what
+        };
         self.purges.iter().any(is_it)
     }
 
@@ -150,7 +154,8 @@ impl Kept {
         if behind.peek().is_none() {
             return false;
         }
-        let first = |origin| self.purges.iter().find(|purge| purge.origin == origin).map(|purge| purge.number);
+        let first =
+            |origin| self.purges.iter().find(|purge| purge.origin == origin).map(|purge| purge.number);
         let mut behind = behind.map(|(origin, _)| *origin);
         if behind.any(|origin| first(origin).is_none_or(|first| first > known(&origin) + 1)) {
             return true;
@@ -161,7 +166,12 @@ impl Kept {
     }
 
     /// Whether nothing after the place `checked` concerns these tags and this key: `Ok` with the newest place.
-    pub(super) fn check(&self, checked: u64, tags: &[String], key: Option<&RequestKey>) -> Result<u64, Purged> {
+    pub(super) fn check(
+        &self,
+        checked: u64,
+        tags: &[String],
+        key: Option<&RequestKey>,
+    ) -> Result<u64, Purged> {
         if checked < self.gone_upto {
             return Err(Purged);
         }
@@ -181,8 +191,12 @@ impl Kept {
         let known = |origin: &NodeId| behind.vector.get(origin).copied().unwrap_or(0);
         let own = written.vector.get(&me).copied().unwrap_or(0);
         let mut page = WireMissing { vector: Vector::from([(me, own)]), ..WireMissing::default() };
-        let ahead: Vector =
-            written.vector.iter().filter(|(origin, ours)| **ours > known(origin)).map(|(o, n)| (*o, *n)).collect();
+        let ahead: Vector = written
+            .vector
+            .iter()
+            .filter(|(origin, ours)| **ours > known(origin))
+            .map(|(o, n)| (*o, *n))
+            .collect();
         if ahead.is_empty() {
             return page;
         }
@@ -240,7 +254,9 @@ fn gaps<'a>(
             _ => drop(gaps.insert(purge.origin)),
         }
     }
-    gaps.extend(ahead.iter().filter(|(origin, last)| upto.get(origin) != Some(last)).map(|(origin, _)| *origin));
+    gaps.extend(
+        ahead.iter().filter(|(origin, last)| upto.get(origin) != Some(last)).map(|(origin, _)| *origin),
+    );
     gaps
 }
 

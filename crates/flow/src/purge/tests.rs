@@ -117,7 +117,8 @@ fn learn(to: &PurgeLog, from: &PurgeLog) -> usize {
         let known = to.vector();
         behind.vector.clone_from(&known);
         let missing = from.missing(&behind);
-        let (more, weight) = (missing.more, tutti_base::envelope::seal(&crate::wire::Told::Missing(missing.clone())));
+        let (more, weight) =
+            (missing.more, tutti_base::envelope::seal(&crate::wire::Told::Missing(missing.clone())));
         assert!(weight.len() <= PAGE_BYTES_MAX + (64 << 10), "a page of {} bytes", weight.len());
         behind.deletions_upto = missing.deletions_upto;
         to.catch_up(from.me, &known, missing, &anybody).expect("there is room");
@@ -369,7 +370,8 @@ fn no_more_purges_are_taken_than_may_wait_for_the_disk() {
     let log = open(&keeper, ME);
     keeper.is_failing.store(true, Ordering::SeqCst);
     let purge_now = |log: &PurgeLog| log.purge(tag("a")).now_or_never().expect("it does not wait");
-    (0..UNWRITTEN_MAX).for_each(|_| assert_eq!(purge_now(&log).map_err(|problem| problem.kind), Err(Kind::Internal)));
+    (0..UNWRITTEN_MAX)
+        .for_each(|_| assert_eq!(purge_now(&log).map_err(|problem| problem.kind), Err(Kind::Internal)));
     assert_eq!(purge_now(&log).map_err(|problem| problem.kind), Err(Kind::Overloaded));
     keeper.is_failing.store(false, Ordering::SeqCst);
     log.write_again();
@@ -389,7 +391,9 @@ fn a_purge_over_a_limit_is_refused() {
         number += 1;
         assert_eq!(purge(&ours, good).number, number);
     }
-    for bad in [keys(KEYS_MAX + 1), tag(&long(TAG_LEN_MAX + 1)), file(TAG_LEN_MAX + 1, 1), file(1, PATH_LEN_MAX + 1)] {
+    for bad in
+        [keys(KEYS_MAX + 1), tag(&long(TAG_LEN_MAX + 1)), file(TAG_LEN_MAX + 1, 1), file(1, PATH_LEN_MAX + 1)]
+    {
         let refused = ours.purge(bad.clone()).now_or_never().expect("it does not wait");
         assert_eq!(refused.map_err(|problem| problem.kind), Err(Kind::BadRequest));
         let forged = Purge { sequence: 0, origin: PEER, number: 1, what: bad };
@@ -404,7 +408,12 @@ fn forged(origin: NodeId, number: u64, what: What) -> Purge {
 
 /// What a peer could say to be missing.
 fn lie(vector: &[(NodeId, u64)], gaps: &[NodeId], purges: Vec<Purge>) -> WireMissing {
-    WireMissing { vector: vector.iter().copied().collect(), gaps: gaps.into(), purges, ..WireMissing::default() }
+    WireMissing {
+        vector: vector.iter().copied().collect(),
+        gaps: gaps.into(),
+        purges,
+        ..WireMissing::default()
+    }
 }
 
 #[test]
@@ -419,7 +428,8 @@ fn a_node_tells_of_its_own_purges_only() {
 #[test]
 fn nobody_makes_numbers_for_this_node_or_numbers_out_of_reach() {
     let (ours, third) = (log(ME), NodeId(3));
-    let told = lie(&[(ME, u64::MAX), (third, u64::MAX)], &[ME, third, NOBODY], vec![forged(ME, 1, What::All)]);
+    let told =
+        lie(&[(ME, u64::MAX), (third, u64::MAX)], &[ME, third, NOBODY], vec![forged(ME, 1, What::All)]);
     let caught = ours.catch_up(PEER, &ours.vector(), told, &anybody).expect("there is room");
     assert_eq!((caught.taken, caught.refused), (vec![], vec![third, ME]));
     assert_eq!((ours.vector().len(), purge(&ours, tag("a")).number), (0, 1));
@@ -436,7 +446,8 @@ fn strangers_are_known_up_to_a_number_of_them_and_members_always() {
     let members = |node: NodeId| node.0 >= 1_000_000;
     let purge_of = |node: u64| lie(&[], &[], vec![forged(NodeId(node), 1, tag("a"))]);
     for node in 0..STRANGERS_MAX as u64 + 5 {
-        let caught = ours.catch_up(PEER, &ours.vector(), purge_of(1000 + node), &members).expect("there is room");
+        let caught =
+            ours.catch_up(PEER, &ours.vector(), purge_of(1000 + node), &members).expect("there is room");
         assert_eq!(caught.refused.is_empty(), node < STRANGERS_MAX as u64, "{node}");
     }
     for node in [1_000_000, 1000] {

@@ -22,8 +22,8 @@ use tutti_cache::{
 use tutti_fetch::{Fetch, FetchRequest, Fetched, FileStamp, FolderFile, OriginAnswer};
 use tutti_flow::journey::Degrade;
 use tutti_flow::{
-    Alone, Answer, Assets, Capacity, Config, Copies, Flow, Outside, Planned, PurgeKeeper, Spawn, Stored, Task,
-    Tenants, Work, Write,
+    Alone, Answer, Assets, Capacity, Config, Copies, Flow, Outside, Planned, PurgeKeeper, Spawn, Stored,
+    Task, Tenants, Work, Write,
 };
 use tutti_service::plan::Cost;
 use tutti_service::registry::ServiceId;

@@ -36,7 +36,8 @@ pub const BANNED: &[(&str, &str)] = &[
 
 /// Packages without an allowed licence.
 pub fn licences(packages: &[Package]) -> Vec<Finding> {
-    let excepted = |p: &Package| EXCEPTIONS.iter().any(|(name, l)| *name == p.name && p.license.as_deref() == Some(l));
+    let excepted =
+        |p: &Package| EXCEPTIONS.iter().any(|(name, l)| *name == p.name && p.license.as_deref() == Some(l));
     let bad = packages.iter().filter(|p| !p.license.as_deref().is_some_and(allowed) && !excepted(p));
     bad.map(|p| {
         let licence = p.license.as_deref().unwrap_or("none");

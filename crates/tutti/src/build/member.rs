@@ -11,8 +11,8 @@ use anyhow::Context;
 use tutti_base::{Clock, Nodes, Peers, Roles, Topic, Wall};
 use tutti_cluster::{Authority, Identity, Links};
 use tutti_control::{
-    ByRoles, ClusterRecord, Joining, Journal, Leaving, NodeRecord, Quorum, Readers, Reconciler, Roster, RosterError, SealingKey, Standing,
-    Tokens,
+    ByRoles, ClusterRecord, Joining, Journal, Leaving, NodeRecord, Quorum, Readers, Reconciler, Roster,
+    RosterError, SealingKey, Standing, Tokens,
 };
 use tutti_store::replicated::{self, ReplicaHealth, ReplicatedStore, Writing};
 use tutti_store::secrets::KeyFile;
@@ -222,7 +222,7 @@ fn to_found(
     disk: &RealDisk,
     links: &Links,
     clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Option<Authority>> {
+) -> anyhow::Result<Option<Box<Authority>>> {
     match origin {
         Origin::Founded(authority) => Ok(Some(authority)),
         Origin::Joined => Ok(None),
@@ -231,7 +231,7 @@ fn to_found(
                 let authority = identity::certify_myself(identity, clock.wall())?;
                 identity.save(disk)?;
                 links.set_identity(identity)?;
-                Ok(Some(authority))
+                Ok(Some(Box::new(authority)))
             }
             _ => Ok(None),
         },
@@ -263,7 +263,11 @@ async fn open_store(
         Err(StoreError::Open(reason)) if reason.contains(REPAIRABLE) && !identity.peers().is_empty() => {
             let aside = format!("{}.damaged-{}", tutti_store::FILE, clock.wall().secs());
             std::fs::rename(settings.data.join(tutti_store::FILE), settings.data.join(&aside))?;
-            tracing::error!(reason, aside, "ALERT: the store's file is damaged; it was put aside, and a copy comes from a peer");
+            tracing::error!(
+                reason,
+                aside,
+                "ALERT: the store's file is damaged; it was put aside, and a copy comes from a peer"
+            );
             open().await
         }
         opened => opened,
@@ -275,12 +279,18 @@ async fn open_store(
 const REPAIRABLE: &str = "repair it from a peer";
 
 /// Makes this node's copy of the store anew from its peers whenever it turns out to be damaged, for ever.
-async fn keep_sound(store: Arc<ReplicatedStore>, roster: Arc<Roster>, clock: Arc<dyn Clock>, journal: Journal) {
+async fn keep_sound(
+    store: Arc<ReplicatedStore>,
+    roster: Arc<Roster>,
+    clock: Arc<dyn Clock>,
+    journal: Journal,
+) {
     let mut status = store.status();
     loop {
         let now = Arc::clone(&status.borrow_and_update());
         if let ReplicaHealth::Damaged(reason) = &now.health {
-            let peers: Vec<_> = roster.nodes().iter().map(|node| node.id).filter(|id| *id != now.me).collect();
+            let peers: Vec<_> =
+                roster.nodes().iter().map(|node| node.id).filter(|id| *id != now.me).collect();
             journal.note("the store of this node is damaged; a copy is fetched from a peer", reason.clone());
             if let Err(error) = store.repair(&peers).await {
                 tracing::error!(%error, "the store of this node could not be repaired; it is tried again");
@@ -301,7 +311,13 @@ fn start_membership(
     metrics: &Metrics,
 ) -> Arc<tutti_cluster::node::Cluster> {
     let me = tutti_cluster::node::Me { id: identity.node(), version: env!("CARGO_PKG_VERSION").into() };
-    tutti_cluster::node::Cluster::over(links, Arc::clone(clock), Box::new(Chance::seeded()), metrics.clone(), me)
+    tutti_cluster::node::Cluster::over(
+        links,
+        Arc::clone(clock),
+        Box::new(Chance::seeded()),
+        metrics.clone(),
+        me,
+    )
 }
 
 fn open_secrets(

@@ -51,7 +51,13 @@ impl State {
         let disk = RealDisk::at(&settings.data);
         let mine = patiently(clock, || async {
             // The metrics of the store are the replicated one's.
-            RedbStore::open_named(&disk, LOCAL_FILE, Arc::clone(clock), &Metrics::default(), &Default::default())
+            RedbStore::open_named(
+                &disk,
+                LOCAL_FILE,
+                Arc::clone(clock),
+                &Metrics::default(),
+                &Default::default(),
+            )
         });
         let local = mine.await.context("the local store in the data directory could not be opened")?;
         let rules = Rules::beside(Arc::default());
@@ -96,7 +102,9 @@ async fn wait_for_keys(cluster: &Cluster, secrets: &Secrets, clock: &Arc<dyn Clo
     let section = cluster.tenants.get(TenantId::MAIN).cloned().unwrap_or_default();
     while matches!(section.resolve(TenantId::MAIN, secrets), Err(error) if is_not_for_me(&error)) {
         if clock.now() >= until {
-            tracing::warn!("the keys of URLs have not come from the other nodes yet; signed URLs are refused until they have");
+            tracing::warn!(
+                "the keys of URLs have not come from the other nodes yet; signed URLs are refused until they have"
+            );
             return;
         }
         clock.sleep_until(clock.now() + Duration::from_millis(50)).await;

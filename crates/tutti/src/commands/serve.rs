@@ -87,7 +87,10 @@ async fn serve(settings: Settings, mut sockets: Vec<TcpListener>) -> anyhow::Res
     console.mark_ready();
     let address = house.settings.cluster_address;
     let address = address.map(|address| ClusterAddress::start(address, &house, front.doors()));
-    let poking = tokio::spawn(crate::console::follow_view(Arc::clone(&house), address.as_ref().map(ClusterAddress::poker)));
+    let poking = tokio::spawn(crate::console::follow_view(
+        Arc::clone(&house),
+        address.as_ref().map(ClusterAddress::poker),
+    ));
     let told_to_stop = told_to_stop()?;
     welcome(&house, front.addresses());
     told_to_stop.await;

@@ -9,7 +9,10 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tutti_admin::console::{Event, EventPage, EventQuery, Promoted};
 use tutti_base::envelope::{self, Versioned};
-use tutti_base::{BoxFuture, Call, CallError, Kind, Lane, NodeId, NodeState, Nodes, Peers, Problem, Reply, Roles, Serve, Topic};
+use tutti_base::{
+    BoxFuture, Call, CallError, Kind, Lane, NodeId, NodeState, Nodes, Peers, Problem, Reply, Roles, Serve,
+    Topic,
+};
 
 use super::governing;
 use crate::build::House;
@@ -64,8 +67,9 @@ impl Serve for Abroad {
         Box::pin(async move {
             let house = house.ok_or_else(|| Problem::new(Kind::Unavailable, "this node is stopping"))?;
             may_order(&house, from)?;
-            let ask: Ask = envelope::open(&call.head)
-                .map_err(|error| Problem::new(Kind::Unavailable, "an order that this node does not know").because(error))?;
+            let ask: Ask = envelope::open(&call.head).map_err(|error| {
+                Problem::new(Kind::Unavailable, "an order that this node does not know").because(error)
+            })?;
             let told = match ask {
                 Ask::Promote { name, who } => {
                     let done = governing::promote_here(&house.member, name, who).await?;
@@ -84,7 +88,10 @@ fn may_order(house: &House, from: NodeId) -> Result<(), Problem> {
     let node = nodes.iter().find(|node| node.id == from && node.standing.stays());
     match node {
         Some(node) if node.roles.has(Roles::FRONT) || node.roles.has(Roles::VOTER) => Ok(()),
-        _ => Err(Problem::new(Kind::Forbidden, "this node passes on orders of nodes with the role front or voter alone")),
+        _ => Err(Problem::new(
+            Kind::Forbidden,
+            "this node passes on orders of nodes with the role front or voter alone",
+        )),
     }
 }
 
@@ -130,8 +137,9 @@ fn write_cursor(seen: &Seen) -> String {
 pub(super) async fn events(house: &House, query: EventQuery) -> Result<EventPage, Problem> {
     let mut seen = match &query.after {
         None => Seen::new(),
-        Some(cursor) => read_cursor(cursor)
-            .ok_or_else(|| Problem::new(Kind::BadRequest, format!("`{cursor}` is no cursor; leave it out")))?,
+        Some(cursor) => read_cursor(cursor).ok_or_else(|| {
+            Problem::new(Kind::BadRequest, format!("`{cursor}` is no cursor; leave it out"))
+        })?,
     };
     let until = house.clock.now() + query.wait;
     loop {

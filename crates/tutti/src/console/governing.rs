@@ -7,8 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tutti_admin::console::{
-    NewToken, NodeAction, NodeDone, NodeOrder, Promoted, RestoreDone, TokenInfo,
-    TokenTerms,
+    NewToken, NodeAction, NodeDone, NodeOrder, Promoted, RestoreDone, TokenInfo, TokenTerms,
 };
 use tutti_base::{Body, BodyError, Kind, Problem, Roles, StreamBody};
 use tutti_cluster::Token;
@@ -33,7 +32,9 @@ pub(super) async fn token_create(member: &Member, terms: TokenTerms) -> Result<N
     let authority = cluster.authorities.first().ok_or_else(|| internal("the cluster has no authority"))?;
     let token = Token::of(addresses, authority, minted.record.id, *minted.secret);
     let line = token.line().map_err(|error| Problem::new(Kind::BadRequest, error.to_string()))?;
-    member.journal.note(format!("the token {:016x} was made", minted.record.id), format!("asked for by {}", terms.who));
+    member
+        .journal
+        .note(format!("the token {:016x} was made", minted.record.id), format!("asked for by {}", terms.who));
     Ok(NewToken::new(format!("{:016x}", minted.record.id), line.to_string(), minted.record.expires))
 }
 
@@ -86,7 +87,8 @@ pub(super) async fn node(member: &Member, order: NodeOrder) -> Result<NodeDone, 
             (format!("`{name}` was removed; its certificate is refused from now on"), removal.rotate)
         }
         NodeAction::Roles { roles } => {
-            let roles = roles.join(",").parse().map_err(|error: String| Problem::new(Kind::BadRequest, error))?;
+            let roles =
+                roles.join(",").parse().map_err(|error: String| Problem::new(Kind::BadRequest, error))?;
             member.roster.set_roles(&name, roles).await?;
             member.journal.note(format!("`{name}` has the roles {roles}"), format!("asked for by {who}"));
             (format!("`{name}` has the roles {roles}"), Vec::new())
@@ -104,7 +106,10 @@ pub(super) async fn promote_here(member: &Member, name: String, who: String) -> 
     let promoting = tokio::spawn(async move {
         store.promote_alone().await?;
         let epoch = store.status().borrow().epoch;
-        journal.note(format!("`{promoted}` is the one voter, under epoch {epoch}"), format!("asked for by {who}"));
+        journal.note(
+            format!("`{promoted}` is the one voter, under epoch {epoch}"),
+            format!("asked for by {who}"),
+        );
         Ok::<_, tutti_store::StoreError>(epoch)
     });
     let epoch = promoting.await.map_err(|error| internal("the promotion broke off").because(error))??;
@@ -121,12 +126,18 @@ pub(super) async fn promote_here(member: &Member, name: String, who: String) -> 
 fn may_promote(mine: Option<&NodeRecord>, name: &str) -> Result<(), Problem> {
     let mine = mine.filter(|node| node.name == name && node.standing.stays());
     let Some(mine) = mine else {
-        return Err(Problem::new(Kind::Conflict, format!("this node is not `{name}`, or is being removed; `tutti nodes` lists them")));
+        return Err(Problem::new(
+            Kind::Conflict,
+            format!("this node is not `{name}`, or is being removed; `tutti nodes` lists them"),
+        ));
     };
     if mine.roles.has(Roles::VOTER) {
         return Ok(());
     }
-    let detail = format!("`{name}` has the roles {}; only a node with the role voter can be made the one voter", mine.roles);
+    let detail = format!(
+        "`{name}` has the roles {}; only a node with the role voter can be made the one voter",
+        mine.roles
+    );
     Err(Problem::new(Kind::Unprocessable, detail))
 }
 
@@ -139,7 +150,8 @@ pub(crate) async fn note_members(house: Arc<House>) {
                 let nodes = house.member.roster.nodes();
                 let name = nodes.iter().find(|node| node.id == change.node);
                 let name = name.map_or_else(|| change.node.to_string(), |node| node.name.clone());
-                let word = |state: Option<tutti_base::NodeState>| state.map_or("no member", |state| state.word());
+                let word =
+                    |state: Option<tutti_base::NodeState>| state.map_or("no member", |state| state.word());
                 let what = format!("node `{name}` is {}, was {}", word(change.to), word(change.from));
                 house.member.journal.note(what, change.why.words());
             }
@@ -154,17 +166,18 @@ pub(super) async fn backup(member: &Member) -> Result<Body, Problem> {
     let (to, pieces) = tokio::sync::mpsc::channel::<Bytes>(8);
     let store = Arc::clone(&member.store);
     let writing = tokio::spawn(async move { store.backup(Box::new(Pieces(to)), Sealed::LeftOut).await });
-    let pieces = futures_util::stream::unfold((pieces, Some(writing)), |(mut pieces, mut writing)| async move {
-        if let Some(piece) = pieces.recv().await {
-            return Some((Ok(piece), (pieces, writing)));
-        }
-        let outcome = match writing.take()?.await {
-            Ok(Ok(_)) => return None,
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
-        };
-        Some((Err(BodyError::Broken(outcome)), (pieces, None)))
-    });
+    let pieces =
+        futures_util::stream::unfold((pieces, Some(writing)), |(mut pieces, mut writing)| async move {
+            if let Some(piece) = pieces.recv().await {
+                return Some((Ok(piece), (pieces, writing)));
+            }
+            let outcome = match writing.take()?.await {
+                Ok(Ok(_)) => return None,
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            Some((Err(BodyError::Broken(outcome)), (pieces, None)))
+        });
     Ok(Body::Stream(StreamBody { len: None, hash: None, chunks: Box::pin(pieces) }))
 }
 
@@ -173,7 +186,8 @@ struct Pieces(tokio::sync::mpsc::Sender<Bytes>);
 
 impl std::io::Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let gone = |_| std::io::Error::new(std::io::ErrorKind::BrokenPipe, "nobody takes the backup any more");
+        let gone =
+            |_| std::io::Error::new(std::io::ErrorKind::BrokenPipe, "nobody takes the backup any more");
         self.0.blocking_send(Bytes::copy_from_slice(bytes)).map_err(gone)?;
         Ok(bytes.len())
     }
@@ -226,7 +240,9 @@ fn internal(detail: &'static str) -> Problem {
 /// Acknowledged writes are shown by reads after this.
 pub(super) async fn linearize(member: &Member) -> Result<tutti_store::Revision, Problem> {
     let within = Duration::from_secs(5);
-    let late = || Problem::new(Kind::Unavailable, "no leader confirmed the read in time; read without --linearizable");
+    let late = || {
+        Problem::new(Kind::Unavailable, "no leader confirmed the read in time; read without --linearizable")
+    };
     tokio::time::timeout(within, member.store.linearize()).await.map_err(|_| late())?.map_err(Into::into)
 }
 
@@ -252,7 +268,9 @@ mod tests {
 
     #[test]
     fn a_node_is_promoted_under_its_own_name_and_with_the_role_voter_alone() {
-        let may = |roles, standing, name| may_promote(Some(&record("two", roles, standing)), name).map_err(|problem| problem.kind);
+        let may = |roles, standing, name| {
+            may_promote(Some(&record("two", roles, standing)), name).map_err(|problem| problem.kind)
+        };
         assert_eq!(may(Roles::ALL, Standing::Active, "two"), Ok(()));
         assert_eq!(may(Roles::ALL, Standing::Active, "three"), Err(Kind::Conflict));
         assert_eq!(may(Roles::WORKER, Standing::Active, "two"), Err(Kind::Unprocessable));

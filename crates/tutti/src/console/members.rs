@@ -45,10 +45,10 @@ pub(super) fn cluster(house: &House) -> Cluster {
         leader: quorum.leader.and_then(name),
         topology: topology(&view).into(),
         quorum: member.reconciler.sentence(),
-        cluster_address: house.settings.cluster_address.map(|address| ClusterAddress {
-            address: address.to_string(),
-            holder: holder.and_then(name),
-        }),
+        cluster_address: house
+            .settings
+            .cluster_address
+            .map(|address| ClusterAddress { address: address.to_string(), holder: holder.and_then(name) }),
         alerts: alerts(house, &view),
         choices: choices(&house.metrics.text()),
         nodes,
@@ -95,7 +95,8 @@ fn topology(view: &View) -> &'static str {
     let all = view.members.len() - view.members.iter().filter(beside).count();
     let fronts = view.members.iter().filter(|member| has(member, Roles::FRONT)).count();
     let pairs = view.members.iter().filter(|member| has(member, both)).count();
-    let servers = view.members.iter().filter(|member| has(member, Roles::WORKER) && !has(member, Roles::FRONT)).count();
+    let servers =
+        view.members.iter().filter(|member| has(member, Roles::WORKER) && !has(member, Roles::FRONT)).count();
     match (fronts, pairs, servers) {
         _ if view.members.len() == 1 => "one machine",
         (fronts, pairs, _) if fronts == all && pairs == all => "master-master",
@@ -122,7 +123,9 @@ fn alerts(house: &House, view: &View) -> Vec<String> {
     }
     let conflicts = super::sum(&house.metrics.text(), "tutti_flow_conflicts_total", "");
     if conflicts > 0 {
-        alerts.push("one path has different contents on several nodes; the log names it, the newest is served".into());
+        alerts.push(
+            "one path has different contents on several nodes; the log names it, the newest is served".into(),
+        );
     }
     alerts
 }
@@ -136,7 +139,11 @@ fn choices(text: &str) -> Vec<Choice> {
             let (_, rest) = labels.split_once(&format!("{name}=\""))?;
             Some(rest.split_once('"')?.0.to_owned())
         };
-        Some(Choice { node: label("node")?, reason: label("reason")?, count: count.trim().parse::<f64>().ok()? as u64 })
+        Some(Choice {
+            node: label("node")?,
+            reason: label("reason")?,
+            count: count.trim().parse::<f64>().ok()? as u64,
+        })
     };
     lines.filter_map(choice).collect()
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-
 use tutti_base::{Nodes, Roles, View};
 use tutti_front::{Doors, listeners};
 use tutti_worker::Standing;
@@ -25,8 +24,8 @@ pub(crate) async fn count_answers(house: Arc<House>) {
         let answered = &house.answered;
         let newer = requests.saturating_sub(answered.requests.swap(requests, Ordering::Relaxed));
         let newer_hits = hits.saturating_sub(answered.hits.swap(hits, Ordering::Relaxed));
-        if newer > 0 {
-            answered.hit_pct.store(newer_hits * 100 / newer, Ordering::Relaxed);
+        if let Some(hit_pct) = (newer_hits * 100).checked_div(newer) {
+            answered.hit_pct.store(hit_pct, Ordering::Relaxed);
         }
         house.clock.sleep_until(house.clock.now() + COUNT_EVERY).await;
     }
@@ -60,8 +59,12 @@ pub(crate) async fn keep_doors(house: Arc<House>, doors: Doors, addresses: Vec<S
                     doors.close(*address).await
                 };
                 match turned {
-                    Ok(()) => tracing::info!(%address, open = is_front, "the door for clients follows the role front"),
-                    Err(error) => tracing::error!(%address, %error, "the door for clients cannot follow the role front"),
+                    Ok(()) => {
+                        tracing::info!(%address, open = is_front, "the door for clients follows the role front")
+                    }
+                    Err(error) => {
+                        tracing::error!(%address, %error, "the door for clients cannot follow the role front")
+                    }
                 }
             }
             are_open = is_front;

@@ -89,7 +89,7 @@ impl Loads {
         }
         let Some((busy, total)) = machine_ticks() else { return cpu.pct };
         let (busy_now, total_now) = (busy.saturating_sub(cpu.busy), total.saturating_sub(cpu.total));
-        let pct = if total_now == 0 { cpu.pct } else { (busy_now * 100 / total_now).min(100) as u8 };
+        let pct = (busy_now * 100).checked_div(total_now).map_or(cpu.pct, |pct| pct.min(100) as u8);
         *cpu = CpuUse { read: now, busy, total, pct };
         pct
     }

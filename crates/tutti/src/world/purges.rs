@@ -51,7 +51,9 @@ impl StoredPurges {
         for (_, value) in self.all_of(DELETIONS)? {
             match envelope::open::<Purge>(&value) {
                 Ok(deletion) => stored.deletions.push(deletion),
-                Err(error) => tracing::error!(%error, "the deletion of a file cannot be read: it may come back"),
+                Err(error) => {
+                    tracing::error!(%error, "the deletion of a file cannot be read: it may come back")
+                }
             }
         }
         stored.vector = match self.0.get(&vector_key())? {
@@ -139,7 +141,10 @@ mod tests {
         assert!(done.iter().all(Result::is_ok));
         let after = open(&store);
         assert_eq!((after.newest(), after.own()), (100, 100));
-        assert!((0..100).all(|n: u32| after.deleted(&SourceKey::of(&[n.to_string().as_bytes()])) == Some(Wall(7))));
+        assert!(
+            (0..100)
+                .all(|n: u32| after.deleted(&SourceKey::of(&[n.to_string().as_bytes()])) == Some(Wall(7)))
+        );
         let damaged = Op::put(Key::new(TABLE, 50u64.to_be_bytes()), "not a purge");
         store.commit(Txn::of([damaged])).await.expect("kept");
         let after = open(&store);

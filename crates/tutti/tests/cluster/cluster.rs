@@ -107,7 +107,8 @@ impl Cluster {
                 let nodes = status["nodes"].as_array()?;
                 // A node that weighs nothing has not told of itself yet.
                 let up = |name: &str| {
-                    let told = |node: &&serde_json::Value| node["cache_mib"].as_u64().is_some_and(|room| room > 0);
+                    let told =
+                        |node: &&serde_json::Value| node["cache_mib"].as_u64().is_some_and(|room| room > 0);
                     nodes.iter().filter(told).any(|node| node["name"] == name && node["state"] == "up")
                 };
                 let votes = nodes.iter().filter(|node| node["voter"] == "voter").count();

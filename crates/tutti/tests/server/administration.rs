@@ -63,7 +63,7 @@ fn ports_lists_what_the_process_listens_on_and_nothing_else() {
     let listed = ports["ports"].as_array().expect("ports").iter();
     let addresses = listed.filter_map(|port| port["address"].as_str()?.parse::<SocketAddr>().ok());
     let listed: BTreeSet<u16> = addresses.map(|address| address.port()).collect();
-    assert_eq!(listed.len(), 4, "two for clients, one for administrators, one for metrics: {ports}");
+    assert_eq!(listed.len(), 5, "two for clients, one for administrators, for metrics, for nodes: {ports}");
     match procfs::listening(house.pid()) {
         Some(open) => assert_eq!(listed, open),
         None => eprintln!("skipped in part: the server's descriptors may not be looked at"),
@@ -74,7 +74,8 @@ fn ports_lists_what_the_process_listens_on_and_nothing_else() {
 #[test]
 fn a_public_admin_address_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    let words = ["serve", "--http", "127.0.0.1:0", "--admin", "0.0.0.0:0", "--node", "127.0.0.1:0", "--data"].map(String::from);
+    let words = ["serve", "--http", "127.0.0.1:0", "--admin", "0.0.0.0:0", "--node", "127.0.0.1:0", "--data"]
+        .map(String::from);
     let data = folder.path().join("data").display().to_string();
     let done = crate::house::tutti(&words.into_iter().chain([data]).collect::<Vec<_>>(), "");
     assert_eq!(done.code, 1);

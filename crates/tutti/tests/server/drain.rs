@@ -82,7 +82,9 @@ fn an_inherited_socket_refuses_nobody_while_the_server_is_replaced() {
 #[test]
 fn two_servers_do_not_share_a_data_directory() {
     let house = House::start();
-    let words = ["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--node", "127.0.0.1:0", "--data"].map(String::from);
+    let words =
+        ["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--node", "127.0.0.1:0", "--data"]
+            .map(String::from);
     let words: Vec<String> = words.into_iter().chain([house.data().display().to_string()]).collect();
     let second = crate::house::tutti(&words, "");
     assert_eq!(second.code, 1);

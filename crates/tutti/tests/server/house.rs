@@ -210,7 +210,9 @@ impl House {
                 command
             }
         };
-        command.args(["serve", "--admin", "127.0.0.1:0", "--node", "127.0.0.1:0", "--log", "json", "--data"]).arg(self.data());
+        command
+            .args(["serve", "--admin", "127.0.0.1:0", "--node", "127.0.0.1:0", "--log", "json", "--data"])
+            .arg(self.data());
         if self.setup.inherited.is_none() {
             command.args(["--http", "127.0.0.1:0"]);
         }

@@ -26,7 +26,7 @@ pub(crate) enum Origin {
     /// It was a member before.
     Kept,
     /// It founds a cluster, with this authority.
-    Founded(Authority),
+    Founded(Box<Authority>),
     /// It has just joined.
     Joined,
 }
@@ -82,7 +82,8 @@ pub(super) async fn become_somebody(
     let token: Token = token.parse().map_err(|error| anyhow::anyhow!("--join: {error}"))?;
     let Some(member) = member else {
         // Kept before it is shown: cut short, it is the same machine that asks again.
-        let identity = begun.filter(|begun| begun.name() == settings.name).map_or_else(|| fresh(settings), Ok)?;
+        let identity =
+            begun.filter(|begun| begun.name() == settings.name).map_or_else(|| fresh(settings), Ok)?;
         identity.save(disk)?;
         let identity = join(settings, identity, &token, config, clock).await?;
         identity.save(disk)?;
@@ -117,7 +118,7 @@ fn found(settings: &Settings, disk: &RealDisk, now: Wall) -> anyhow::Result<(Ide
     let (identity, authority) = Identity::found(&settings.name, now)
         .with_context(|| format!("`{}` cannot name this node; give another with --name", settings.name))?;
     identity.save(disk)?;
-    Ok((identity, Origin::Founded(authority)))
+    Ok((identity, Origin::Founded(Box::new(authority))))
 }
 
 /// A new authority for a cluster whose founding was cut short, and this node's certificate of it.

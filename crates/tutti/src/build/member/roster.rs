@@ -39,7 +39,8 @@ impl Following {
             return;
         }
         let removed = nodes.iter().filter(|node| node.standing.is_removed());
-        removed.for_each(|node| self.links.forbid(node.id));
+        let removed: Vec<NodeId> = removed.map(|node| node.id).collect();
+        removed.iter().for_each(|id| self.links.forbid(*id));
         let entries = nodes.iter().filter(|node| !node.standing.is_removed()).map(|node| RosterEntry {
             id: node.id,
             name: node.name.as_str().into(),
@@ -49,16 +50,18 @@ impl Following {
         });
         let entries: Vec<_> = entries.collect();
         if !entries.iter().any(|entry| entry.id == self.me) {
-            tracing::error!("this node was removed from its cluster: the others refuse it; join it again with a new token");
+            tracing::error!(
+                "this node was removed from its cluster: the others refuse it; join it again with a new token"
+            );
         }
-        self.remember(&entries);
+        self.remember(&entries, removed);
         if let Err(error) = self.nodes.set_roster(entries) {
             tracing::error!(%error, "the roster cannot be followed");
         }
     }
 
-    /// Keeps the others' addresses for a start at which the store cannot be read yet.
-    fn remember(&self, entries: &[RosterEntry]) {
+    /// Keeps the others' addresses, and who was removed, for a start at which the store cannot be read yet.
+    fn remember(&self, entries: &[RosterEntry], removed: Vec<NodeId>) {
         let others = entries.iter().filter(|entry| entry.id != self.me);
         let peers: Vec<_> = others
             .map(|entry| KnownPeer {
@@ -68,7 +71,8 @@ impl Following {
             })
             .collect();
         let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
-        if identity.peers() == peers.as_slice() {
+        let is_newly_removed = identity.add_removed(removed);
+        if !is_newly_removed && identity.peers() == peers.as_slice() {
             return;
         }
         identity.set_peers(peers);
