@@ -198,9 +198,10 @@ impl Flow {
         Ok((Told::Ran(ran), output.body))
     }
 
-    /// What a peer says of its job's inputs is within this node's own limits, or the job is for another node.
+    /// What a peer says of its job's inputs is within this node's own limits, or the job is for another node: not for this
+    /// one later, hence no `Unavailable`.
     fn bounded(&self, inputs: &[WireInput]) -> Result<(), Problem> {
-        let unfit = |detail: String| Problem::new(Kind::Unavailable, detail);
+        let unfit = |detail: String| Problem::new(Kind::Internal, detail);
         if inputs.len() > INPUTS_MAX {
             return Err(unfit(format!("a job has {} inputs; this node takes {INPUTS_MAX}", inputs.len())));
         }

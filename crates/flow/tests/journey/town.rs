@@ -211,7 +211,9 @@ impl Town {
         let node = NodeId(at as u64 + 1);
         self.net.silent.lock().unwrap().insert(node);
         self.kill(at);
-        self.wires.iter().for_each(|wire| drop(wire.suspects.lock().unwrap().insert(node)));
+        for wire in &self.wires {
+            wire.suspects.lock().unwrap().insert(node);
+        }
     }
 
     /// Gives the nodes a folder of their own each, which is the unnamed one.

@@ -57,6 +57,8 @@ async fn serve(settings: Settings, mut sockets: Vec<TcpListener>) -> anyhow::Res
     };
     admin_config.validate().map_err(anyhow::Error::msg)?;
     let admin_listeners = Listeners::open(&house.settings.data, &admin_config).await?;
+    // Until what this node missed is known, nothing that it kept is served.
+    house.flow.unsettle();
     let front = house.open_front(sockets)?;
     crate::console::answer_abroad(&house);
     let console = Arc::new(HouseConsole::new(&house, front.addresses(), &admin_listeners));
