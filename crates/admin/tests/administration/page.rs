@@ -1,7 +1,5 @@
 //! The page for people.
 
-use std::time::Duration;
-
 use crate::house::{head, house, over_tcp, status_of};
 
 #[tokio::test]
@@ -17,15 +15,4 @@ async fn the_page_shows_nodes_alerts_and_events_and_allows_no_other_script() {
     }
     assert!(page.contains("content-security-policy: default-src 'none'"), "{page}");
     assert!(!page.contains("script-src 'unsafe-inline'") && !page.contains("http://"), "{page}");
-}
-
-#[tokio::test]
-#[ignore = "serves for a minute: for looking at the page in a browser"]
-async fn look_at_the_page() {
-    let house = house().await;
-    for what in ["node one founded the cluster", "node two joined", "node three joined", "leader is one"] {
-        house.console.happen(what);
-    }
-    println!("http://{}/ of {}", house.admin, house.folder.path().display());
-    tokio::time::sleep(Duration::from_secs(60)).await;
 }

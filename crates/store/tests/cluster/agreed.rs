@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join_all, select};
+use futures_util::future::select;
 use tokio::runtime::Handle;
 use tutti_base::disk::Disk;
 use tutti_base::rng::SplitMix;
@@ -13,7 +13,7 @@ use tutti_store::contract::{self, Subject};
 use tutti_store::disk::make_private_folder;
 use tutti_store::replicated::Writing;
 use tutti_store::simulated::{ManualClock, SimDisk};
-use tutti_store::{Key, Op, Outside, RaftConfig, RealDisk, ReplicatedStore, Store, Txn};
+use tutti_store::{Outside, RaftConfig, RealDisk, ReplicatedStore, Store};
 use tutti_telemetry::Metrics;
 
 use crate::net::SimNet;
@@ -105,45 +105,4 @@ async fn the_replicated_store_keeps_the_contract_through_a_follower_of_three() {
         Subject { store, clock }
     })
     .await;
-}
-
-/// Figures, not a test: `--ignored --nocapture a_measurement`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn a_measurement_of_commits_on_a_real_disk() {
-    for count in [1, 3] {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::default());
-        let net = SimNet::new(3);
-        let mut nodes = Vec::new();
-        for id in 1..=count {
-            let place = folder.path().join(id.to_string());
-            make_private_folder(&place).expect("a folder");
-            nodes.push(open(Arc::new(RealDisk::at(place)), id, &net, &clock).await);
-        }
-        nodes[0].found().await.expect("a cluster of one");
-        for id in 2..=count {
-            nodes[0].add_learner(NodeId(id)).await.expect("a learner");
-        }
-        nodes[0].set_voters((1..=count).map(NodeId).collect()).await.expect("voters");
-        for writers in [1, 64] {
-            let start = std::time::Instant::now();
-            let each = 1000 / writers + 10;
-            let all = (0..writers).map(|writer| {
-                let store = nodes[0].clone();
-                async move {
-                    for number in 0..each {
-                        let key = Key::new("t", format!("{writer}"));
-                        store.commit(Txn::of([Op::put(key, number.to_string())])).await.expect("accepted");
-                    }
-                }
-            });
-            join_all(all).await;
-            let rate = (writers * each) as f64 / start.elapsed().as_secs_f64();
-            println!(
-                "{count} nodes, {writers} writers: {rate:.0} commits/s, {:.2} ms each",
-                1000.0 * writers as f64 / rate
-            );
-        }
-    }
 }
