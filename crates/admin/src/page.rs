@@ -6,7 +6,7 @@ mod words;
 
 use crate::console::{CacheStats, Event, Status};
 
-use words::escape;
+use tutti_base::html::escape;
 
 /// Events that the page shows.
 pub(crate) const EVENTS_SHOWN: usize = 12;

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod context;
 pub mod disk;
 pub mod envelope;
+pub mod html;
 pub mod http;
 pub mod id;
 pub mod net;

@@ -196,7 +196,6 @@ impl Assets {
         } else {
             self.put_elsewhere(&holders, ask, body).await?
         };
-        self.flow.desk.forget_look(&key);
         let reached = self.flow.purge(What::Source(key)).await?;
         Ok(Written {
             bytes: file.stamp.len,

@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod assets;
+pub mod dispatching;
 pub mod explain;
 pub mod failures;
 pub mod flight;
@@ -30,12 +31,13 @@ mod wire;
 
 pub use answer::{Answer, CacheNote, Kept, Made, Timing, Whence};
 pub use assets::Assets;
+pub use dispatching::Dispatching;
 pub use journey::{Config, Flow, Outside};
 pub use memo::Memo;
 pub use mesh::Alone;
 pub use planned::Planned;
 pub use purge::{Purge, PurgeLog, Stored, What, Write};
 pub use seams::{Capacity, Copies, Dated, PurgeKeeper, Shelf, Spawn, Task, Tenants, Work};
-pub use seats::{Dispatching, Intake};
+pub use seats::Intake;
 pub use serve::Answering;
 pub use spread::{Reached, Settled};

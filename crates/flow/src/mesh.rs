@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tutti_base::envelope;
 use tutti_base::{
-    Body, Call, CallError, ContentHash, Evidence, Kind, Lane, Member, NodeId, NodeState, Nodes, Peers,
+    Body, Call, CallError, ContentHash, Evidence, Kind, Lane, Load, Member, NodeId, NodeState, Nodes, Peers,
     Problem, Report, RequestKey, Roles, Tick, Topic, View,
 };
 use tutti_telemetry::Metrics;
@@ -95,7 +95,11 @@ impl Mesh {
             return Vec::new();
         }
         let able = |member: &&Member| member.is_up() && member.roles.has(Roles::CACHE);
-        let weight = |member: &Member| (member.id, f64::from(member.load.cache_mib));
+        // A node that has said nothing yet is taken for one like this: most clusters are of one kind of machine, and then
+        // all name the same owners also while one joins.
+        let like_me = view.myself().map_or(0, |me| me.load.cache_mib);
+        let room = |load: &Load| if load.sequence == 0 { like_me } else { load.cache_mib };
+        let weight = |member: &Member| (member.id, f64::from(room(&member.load)));
         let nodes: Vec<_> = view.members.iter().filter(able).map(weight).collect();
         tutti_placement::owners(key, &nodes, COPIES)
     }

@@ -38,8 +38,10 @@ pub struct Meter {
     pub peer_answers: Family<Reason, Counter>,
     /// `tutti_flow_remote_runs_total{reason}`: jobs sent to other nodes: `done`, `refused`, `failed`, `late`.
     pub remote_runs: Family<Reason, Counter>,
-    /// `tutti_flow_copying`: second copies under way.
+    /// `tutti_flow_copying`: second copies of originals under way.
     pub copying: Gauge,
+    /// `tutti_flow_copying_results`: second copies of results under way.
+    pub copying_results: Gauge,
     /// `tutti_flow_copies_in`: second copies being taken from peers.
     pub copies_in: Gauge,
     /// `tutti_flow_conflicts_total`: looks that found one path with different contents on two nodes.
@@ -71,7 +73,8 @@ impl Meter {
                 .counter("flow_passed_over", "Owners that did not answer and were passed over"),
             peer_answers: family("flow_peer_answers", "Answers from other nodes, by what they were there"),
             remote_runs: family("flow_remote_runs", "Jobs sent to other nodes, by how they ended"),
-            copying: metrics.gauge("flow_copying", "Second copies under way"),
+            copying: metrics.gauge("flow_copying", "Second copies of originals under way"),
+            copying_results: metrics.gauge("flow_copying_results", "Second copies of results under way"),
             copies_in: metrics.gauge("flow_copies_in", "Second copies being taken from peers"),
             conflicts: metrics.counter("flow_conflicts", "Looks that found one path with two contents"),
             purged_midway: metrics.counter("flow_purged_midway", "Renders thrown away because of a purge"),

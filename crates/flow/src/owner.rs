@@ -193,7 +193,7 @@ impl Flow {
         if others.is_empty() || bytes.len() > tutti_base::net::SMALL_MAX {
             return;
         }
-        let Some(counted) = Counted::one_of(&self.meter.copying, COPYING_MAX) else { return };
+        let Some(counted) = Counted::one_of(&self.meter.copying_results, COPYING_MAX) else { return };
         let (binding, meta) = (entry.binding.clone(), entry.meta.clone());
         let vector = self.purges.vector();
         if !self.purges.spares(entry, &key) {

@@ -46,6 +46,8 @@ enum There {
     Ran(WireRan, Bytes),
     /// It had no place.
     Full,
+    /// It cannot do it, however often it is asked: it lacks the service, the role or the original.
+    Cannot,
     /// It, or the way to it, failed.
     Failed(String),
     /// The job is to blame.
@@ -93,6 +95,11 @@ impl Flow {
                     Meter::count(&self.meter.remote_runs, "refused");
                     seat.end(Outcome::Full);
                     fulls += 1;
+                }
+                There::Cannot => {
+                    Meter::count(&self.meter.remote_runs, "refused");
+                    seat.end(Outcome::Cancelled);
+                    wish.tried.push(node);
                 }
                 There::Failed(error) => {
                     Meter::count(&self.meter.remote_runs, "failed");
@@ -234,7 +241,8 @@ impl Flow {
                 Err(error) => return There::Failed(error.to_string()),
             };
             return match refused.kind {
-                Kind::Overloaded | Kind::Unavailable => There::Full,
+                Kind::Overloaded => There::Full,
+                Kind::Unavailable => There::Cannot,
                 // Its defect and not the job's: another node may do better.
                 Kind::Internal => There::Failed(refused.to_string()),
                 _ => There::Problem(refused),

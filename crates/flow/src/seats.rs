@@ -1,6 +1,6 @@
 //! Where jobs run: asks the dispatcher for a node, waits for a place, and says how it ended. Sends nothing itself.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +10,11 @@ use tokio::sync::oneshot;
 use tutti_base::rng::SplitMix;
 use tutti_base::{Clock, ContentHash, Deadline, Kind, NodeId, Problem, Roles, View};
 use tutti_dispatch::job::SMALL_MS;
-use tutti_dispatch::{
-    Candidate, Dispatcher, Explained, JobAsk, NoPlace, Offer, Outcome, Policy, SentId, WaitTicket,
-};
+use tutti_dispatch::{Candidate, Dispatcher, Explained, JobAsk, NoPlace, Offer, Outcome, SentId, WaitTicket};
 use tutti_telemetry::metrics::EncodeLabelSet;
 use tutti_telemetry::{Counter, Family, Gauge, Histogram, Metrics};
 
+use crate::dispatching::Dispatching;
 use crate::mesh::Mesh;
 use crate::owner::out_of_time;
 use crate::seams::Capacity;
@@ -29,21 +28,6 @@ pub const SMALL_BESIDES: usize = 4;
 const WAKE_EVERY: Duration = Duration::from_millis(50);
 /// An output crosses the network as about this many bytes, as long as nothing better is known.
 const OUTPUT_BYTES: u64 = 64 << 10;
-
-/// How nodes are chosen: the operator's word, changed live.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Dispatching {
-    /// For services that have none of their own.
-    pub policy: Policy,
-    /// Policies by service.
-    pub policies: BTreeMap<String, Policy>,
-    /// Where a service is off, by service: names of nodes.
-    pub off: BTreeMap<String, BTreeSet<String>>,
-    /// Weights of nodes by name, for policies that divide by capacity.
-    pub weights: BTreeMap<String, f64>,
-    /// Names of nodes that send nothing elsewhere.
-    pub no_offload: BTreeSet<String>,
-}
 
 /// The labels of `tutti_dispatch_choices_total`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]

@@ -73,7 +73,6 @@ impl Flow {
                 Ok((Told::Done, Body::empty()))
             }
             Ask::Purges(purges) => {
-                self.forget_looks(&purges);
                 self.take_purges(from, purges).await?;
                 Ok((Told::Done, Body::empty()))
             }

@@ -60,21 +60,6 @@ impl Flow {
         Ok(Reached { number, reached, not_reached: names(missed).collect() })
     }
 
-    /// What this node has accepted, from itself and from others: what its hint says.
-    pub fn accepted(&self) -> crate::Intake {
-        self.seats.accepted()
-    }
-
-    /// Looks for places for waiting jobs, for ever: reports of other nodes come at any time.
-    pub fn keep_waking(&self) -> impl Future<Output = ()> + Send + use<> {
-        Arc::clone(&self.seats).keep_waking()
-    }
-
-    /// Changes how nodes are chosen, from the next job on.
-    pub fn set_dispatching(&self, dispatching: crate::Dispatching) {
-        self.seats.set_dispatching(dispatching);
-    }
-
     /// The number of this node's own newest purge: what its hint says.
     pub fn own_purges(&self) -> u64 {
         self.purges.own()
@@ -91,6 +76,8 @@ impl Flow {
             What::Source(source) => {
                 self.failures.forget(&Failed::Source(*source));
                 self.outside.originals.forget(source);
+                // It says that the original has changed: where the newest was may not be where it is now.
+                self.desk.forget_look(source);
             }
             What::Deleted { source, folder, path, at } => {
                 self.failures.forget(&Failed::Source(*source));

@@ -114,7 +114,7 @@ impl Shared {
     }
 }
 
-/// A picture that nobody has asked for before: 100,000 of each photo, all of other sizes.
+/// A picture that nobody has asked for before: 100,000, each of another size.
 pub(crate) fn target(serial: u64) -> String {
     let photo = PHOTOS[(serial % PHOTOS.len() as u64) as usize];
     let (width, height) = (40 + serial % 200, 60 + serial / 200 % 500);

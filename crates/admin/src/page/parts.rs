@@ -1,6 +1,8 @@
 //! The parts of the page, from top to bottom. Each makes markup from values; what is empty is left away.
 
-use super::words::{bytes, clock, escape, number, span};
+use tutti_base::html::escape;
+
+use super::words::{bytes, clock, number, span};
 use crate::console::{CacheHoldings, CacheStats, Choice, Event, NodeStatus, Status};
 
 /// Name, state and the sentence of the quorum.

@@ -1,22 +1,6 @@
-//! Text for the page: escaped, with units that people read. Knows no part of the page.
+//! Text for the page, with units that people read. Knows no part of the page.
 
 use tutti_base::Wall;
-
-/// `text` as it may stand in the page, also in an attribute.
-pub(super) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
-}
 
 /// Bytes, in the unit that fits.
 pub(super) fn bytes(count: u64) -> String {
@@ -75,6 +59,5 @@ mod tests {
             ["59 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"]
         );
         assert_eq!(clock(Wall(1_795_546_059_000)), "18:47:39");
-        assert_eq!(escape("a<b>&\"'"), "a&lt;b&gt;&amp;&quot;&#39;");
     }
 }

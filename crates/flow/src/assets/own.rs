@@ -7,9 +7,8 @@ use tutti_base::{Body, Problem, Source, SourceKey, TenantId, Wall};
 use tutti_fetch::{Gone, Removed, ShelfFile, ShelfQuery};
 
 use super::MS;
-use crate::purge::Purge;
+use crate::Flow;
 use crate::wire::{WireFile, WireShelf, WireShelved, WireStamp};
-use crate::{Flow, What};
 
 impl Flow {
     /// Does to this node's own folders what is asked, here or by a peer.
@@ -38,15 +37,6 @@ impl Flow {
             WireShelf::Remove { folder, path, at } => {
                 let removed = shelf.remove(&folder, &path, at).await?;
                 Ok(WireShelved::Removed { stays: removed == Removed::Newer })
-            }
-        }
-    }
-
-    /// Where the newest file of a name was may not be where it is now: a purge of an original says that it has changed.
-    pub(crate) fn forget_looks(&self, purges: &[Purge]) {
-        for purge in purges {
-            if let What::Source(source) = &purge.what {
-                self.desk.forget_look(source);
             }
         }
     }

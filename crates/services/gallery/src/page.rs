@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
+use tutti_base::html::escape;
 use tutti_base::http::Field;
 
 use crate::{Command, Picture, SIZE};
@@ -84,22 +85,6 @@ fn line(command: &Command, first: &str) -> String {
          <button type=\"button\" class=\"copy\" hidden>Copy</button></div></li>\n",
         escape(&command.title)
     )
-}
-
-/// `text` where text or a quoted attribute stands.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            _ => out.push(letter),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
